@@ -1,0 +1,96 @@
+"""Pelvis radiographs at 1024 x 1024: the parent of every other config.
+
+Command   python -m ddpm_jax.train --config configs/pelvis_1024.py --workdir DIR
+              --config.data.folder=DATA
+Hardware  8 x A100 80 GB, or a TPU slice
+Time      not measured
+Result    not measured
+"""
+
+import ml_collections
+
+
+def get_config():
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.image_size = 1024
+
+    config.data = ml_collections.ConfigDict()
+    config.data.folder = ""
+    config.data.split = "train"
+    config.data.batch = 512
+    config.data.workers = 8
+
+    config.conditioning = ml_collections.ConfigDict()
+    config.conditioning.schema = "pelvis"
+    config.conditioning.fields = (
+        "view",
+        "side",
+        "prosthesis_right",
+        "prosthesis_left",
+        "sex",
+        "age",
+        "bmi",
+    )
+    config.conditioning.drop_all = 0.10
+    config.conditioning.drop_each = 0.05
+
+    config.model = ml_collections.ConfigDict()
+    config.model.name = "ruvit"
+    config.model.patch = 4
+    config.model.channels = (128, 256, 512, 768)
+    config.model.down = (1, 1, 1)
+    config.model.up = (1, 2, 1)
+    config.model.middle = 12
+    config.model.heads = 12
+    config.model.emb = 768
+    config.model.dropout = 0.1
+    config.model.dtype = "bfloat16"
+    config.model.remat = False
+
+    config.diffusion = ml_collections.ConfigDict()
+    config.diffusion.parameterisation = "v"
+    config.diffusion.schedule = ml_collections.ConfigDict()
+    config.diffusion.schedule.name = "interpolated"
+    config.diffusion.schedule.noise_size = 32
+    config.diffusion.schedule.low = -20.0
+    config.diffusion.schedule.high = 14.0
+    config.diffusion.weight = ml_collections.ConfigDict()
+    config.diffusion.weight.name = "sigmoid"
+    config.diffusion.weight.bias = -2.0
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.learning_rate = 2e-4
+    config.optimizer.warmup = 2000
+    config.optimizer.decay = "rsqrt"
+    config.optimizer.decay_from = 40_000
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.99
+    config.optimizer.weight_decay = 0.01
+    config.optimizer.clip = 1.0
+
+    config.ema = ml_collections.ConfigDict()
+    config.ema.name = "power"
+    config.ema.widths = (0.05, 0.10)
+
+    config.sampler = ml_collections.ConfigDict()
+    config.sampler.grid = "uniform_logsnr"
+    config.sampler.steps = 16
+    config.sampler.low = -13.0
+    config.sampler.high = 11.0
+    config.sampler.order = 2
+    config.sampler.eta = 0.0
+    config.sampler.large_variance = False
+    config.sampler.guidance = 1.5
+    config.sampler.guidance_interval = (-3.0, 2.0)
+    config.sampler.clip = False
+    config.sampler.ema = 0.05
+
+    config.train = ml_collections.ConfigDict()
+    config.train.steps = 78_125
+    config.train.log_every = 100
+    config.train.save_every = 2000
+    config.train.keep = 3
+    config.train.sample_every = 2000
+    config.train.sample_count = 16
+    return config

@@ -1,0 +1,44 @@
+"""A model of phantom pelves that two CPU cores train in minutes: `make quickstart`.
+
+Command   python -m ddpm_jax.train --config configs/quickstart.py --workdir DIR
+              --config.data.folder=DATA
+Hardware  2 CPU cores
+Time      see README.md
+Result    see README.md
+"""
+
+from configs import pelvis_1024
+
+
+def get_config():
+    config = pelvis_1024.get_config()
+    config.image_size = 32
+    config.data.batch = 64
+    config.data.workers = 0
+
+    config.model.patch = 2
+    config.model.channels = (48, 96)
+    config.model.down = (1,)
+    config.model.up = (1,)
+    config.model.middle = 3
+    config.model.heads = 3
+    config.model.emb = 128
+    config.model.dropout = 0.0
+    config.model.dtype = "float32"
+
+    config.diffusion.weight.bias = 2.0
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup = 100
+    config.optimizer.decay = "cosine"
+    config.ema.widths = (0.10,)
+
+    config.sampler.low = -10.0
+    config.sampler.high = 10.0
+    config.sampler.ema = 0.10
+
+    config.train.steps = 1400
+    config.train.log_every = 25
+    config.train.save_every = 200
+    config.train.keep = 2
+    config.train.sample_every = 350
+    return config

@@ -1,0 +1,277 @@
+"""From a config to objects: the only file that knows what names mean.
+
+Everything here is built before the first byte of data is read, so that a mistake in
+a config costs a second, not a queue's night.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from ddpm_jax import ema, guidance, losses, process, samplers, schedule
+from ddpm_jax.conditions.presets import PRESETS
+from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.data.records import Manifest
+from ddpm_jax.models.functional import Network, network
+from ddpm_jax.models.ruvit import RUViT
+from ddpm_jax.models.unet import UNet
+from ddpm_jax.types import Denoiser, Schedule, Weight
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+MODELS = {"ruvit": RUViT, "unet": UNet}
+SCHEDULES = {
+    "discrete_cosine": schedule.discrete_cosine,
+    "cosine": schedule.cosine,
+    "interpolated": schedule.interpolated,
+}
+WEIGHTS = {
+    "simple": losses.simple,
+    "min_snr": losses.min_snr,
+    "sigmoid": losses.sigmoid,
+}
+
+
+def pick(table: Mapping, name, where: str):
+    """table[name], or a ValueError that says what `where` may be."""
+    if name not in table:
+        allowed = ", ".join(map(str, sorted(table)))
+        raise ValueError(f"{where} = {name!r}: expected one of {allowed}.")
+    return table[name]
+
+
+def call(function: Callable, options: Mapping, where: str, **given):
+    """function(**options, **given), its keywords checked against its signature."""
+    signed = function.__init__ if inspect.isclass(function) else function
+    parameters = inspect.signature(signed).parameters
+    allowed = sorted(set(parameters) - set(given) - {"self"})
+    for name in options:
+        if name not in allowed:
+            raise ValueError(
+                f"{where}.{name}: no such key; expected some of {', '.join(allowed)}."
+            )
+    needed = [n for n in allowed if parameters[n].default is inspect.Parameter.empty]
+    missing = [name for name in needed if name not in options]
+    if missing:
+        raise ValueError(f"{where}: missing {', '.join(missing)}.")
+    return function(**options, **given)
+
+
+def _named(options: ConfigDict, where: str) -> tuple[str, dict]:
+    options = dict(options)
+    if "name" not in options:
+        raise ValueError(f"{where}.name: missing.")
+    return options.pop("name"), options
+
+
+def condition_schema(config) -> Schema:
+    """The fields of `config.conditioning.fields`, in the order of their preset."""
+    preset = pick(PRESETS, config.conditioning.schema, "config.conditioning.schema")
+    try:
+        return preset.select(config.conditioning.fields)
+    except ValueError as error:
+        raise ValueError(f"config.conditioning.fields: {error}") from None
+
+
+def check_data(config, schema: Schema, manifest: Manifest) -> None:
+    """The data set has the fields, with the same values, the split and the size."""
+    folder = config.data.folder
+    for field in schema:
+        if field not in manifest.schema.fields:
+            raise ValueError(
+                f"config.conditioning.fields: {field.name!r} is no field of the data "
+                f"set {folder}, or has other values there; it has "
+                f"{', '.join(manifest.schema.names)}."
+            )
+    pick(manifest.splits, config.data.split, "config.data.split")
+    if (manifest.height, manifest.width) != (config.image_size, config.image_size):
+        raise ValueError(
+            f"config.image_size = {config.image_size}: the data set {folder} is "
+            f"{manifest.height} x {manifest.width}; convert with --size "
+            f"{config.image_size} or change the config."
+        )
+
+
+def model(config, schema: Schema) -> Network:
+    """The network of `config.model`, tried abstractly at `config.image_size`."""
+    name, options = _named(config.model, "config.model")
+    make = pick(MODELS, name, "config.model.name")
+    options["dtype"] = pick(
+        DTYPES, options.get("dtype", "float32"), "config.model.dtype"
+    )
+    given = {"schema": schema} | ({"size": config.image_size} if name == "unet" else {})
+    net = network(lambda rngs: call(make, options, "config.model", rngs=rngs, **given))
+    size = config.image_size
+    jax.eval_shape(
+        net.apply,
+        jax.eval_shape(net.init, jax.random.key(0)),
+        jnp.zeros((1, size, size, 1)),
+        jnp.zeros(1),
+        jax.tree.map(jnp.asarray, schema.unknown(1)),
+    )
+    return net
+
+
+def noise_schedule(config) -> Schedule:
+    name, options = _named(config.diffusion.schedule, "config.diffusion.schedule")
+    make = pick(SCHEDULES, name, "config.diffusion.schedule.name")
+    if name == "interpolated":
+        options.setdefault("size", config.image_size)
+    return call(make, options, "config.diffusion.schedule")
+
+
+def loss_weight(config) -> Weight:
+    name, options = _named(config.diffusion.weight, "config.diffusion.weight")
+    make = pick(WEIGHTS, name, "config.diffusion.weight.name")
+    given = {"schedule": noise_schedule(config)} if name == "sigmoid" else {}
+    return call(make, options, "config.diffusion.weight", **given)
+
+
+def denoiser(config, net: Network, params, key=None) -> Denoiser:
+    """The network as a predictor of the clean image: parameterisation ends here."""
+    to_x = pick(
+        process.TO_X,
+        config.diffusion.parameterisation,
+        "config.diffusion.parameterisation",
+    )
+
+    def denoise(z, logsnr, cond):
+        return to_x(z, net.apply(params, z, logsnr, cond, key), logsnr)
+
+    return denoise
+
+
+def training_loss(config, net: Network, schema: Schema, to_x: Callable) -> Callable:
+    """(params, key, batch) to per-example losses and details; `to_x` decodes images."""
+    options = {"schedule": noise_schedule(config), "weight": loss_weight(config)}
+    unknown = {field.name: field.unknown for field in schema}
+    rates = {
+        "joint": config.conditioning.drop_all,
+        "each": config.conditioning.drop_each,
+    }
+
+    def loss(params, key, batch):
+        drop_key, dropout_key, loss_key = jax.random.split(key, 3)
+        cond = guidance.drop(drop_key, batch["cond"], unknown, **rates)
+        denoise = denoiser(config, net, params, dropout_key)
+        x = to_x(batch["image"])
+        return losses.diffusion_loss(loss_key, denoise, x, cond, **options)
+
+    return loss
+
+
+def learning_rate(config) -> optax.Schedule:
+    """Warm-up, then constant, cosine to 0, or 1/sqrt decay with a linear end to 0."""
+    peak, steps = config.optimizer.learning_rate, config.train.steps
+    warmup = min(config.optimizer.warmup, steps)
+    rest = max(1, steps - warmup)
+    start = max(1, config.optimizer.decay_from - warmup)
+    cooldown = max(1, round(0.1 * steps))
+    decays = {
+        "constant": lambda step: peak,
+        "cosine": optax.cosine_decay_schedule(peak, rest),
+        "rsqrt": lambda step: (
+            peak
+            * jnp.minimum(1, jax.lax.rsqrt(jnp.maximum(step, 1) / start))
+            * jnp.clip((rest - step) / cooldown, 0, 1)
+        ),
+    }
+    decay = pick(decays, config.optimizer.decay, "config.optimizer.decay")
+    ramp = optax.linear_schedule(0.0, peak, warmup)
+    return optax.join_schedules([lambda step: ramp(step + 1), decay], [warmup])
+
+
+def optimizer(config) -> optax.GradientTransformation:
+    """AdamW with decay on matrices only, after clipping by the global norm."""
+    options = config.optimizer
+    return optax.chain(
+        optax.clip_by_global_norm(options.clip),
+        optax.adamw(
+            learning_rate(config),
+            options.b1,
+            options.b2,
+            weight_decay=options.weight_decay,
+            mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+        ),
+    )
+
+
+def ema_decays(config) -> dict[str, Callable]:
+    """step -> decay, by the name of the track; config.ema.name is power or constant."""
+    kinds = {"power": ema.power_decay, "constant": ema.constant_decay}
+    make = pick(kinds, config.ema.name, "config.ema.name")
+    return {f"{width:g}": make(width) for width in config.ema.widths}
+
+
+class Sampling(NamedTuple):
+    """How images are made: the table, where guidance acts, and whether x_hat is cut."""
+
+    table: samplers.Table
+    guided: slice
+    clip: bool
+
+    def segments(self, denoise: Denoiser, unknown, weight) -> list[samplers.Segment]:
+        """Plain, guided, plain: each a static scan; empty ones are left out."""
+        if self.clip:
+            denoise = guidance.clipped(denoise)
+        guided = guidance.classifier_free(denoise, unknown, weight)
+        if self.clip:
+            guided = guidance.clipped(guided)
+        start, stop = self.guided.start, self.guided.stop
+        parts = [
+            (denoise, slice(0, start)),
+            (guided, slice(start, stop)),
+            (denoise, slice(stop, None)),
+        ]
+        return [
+            samplers.Segment(chosen, samplers.rows(self.table, part))
+            for chosen, part in parts
+            if len(self.table.logsnr[part])
+        ]
+
+
+def sampling(config, steps: int | None = None) -> Sampling:
+    """The sampler of `config.sampler`, with `steps` in place of its own if given."""
+    options = config.sampler
+    steps = options.steps if steps is None else steps
+    grids = {
+        "uniform_logsnr": lambda: schedule.uniform_logsnr_grid(
+            steps, options.low, options.high
+        ),
+        "uniform_time": lambda: schedule.uniform_time_grid(
+            steps, noise_schedule(config)
+        ),
+        "discrete": lambda: schedule.discrete_grid(steps, schedule.cosine_table()),
+    }
+    grid = pick(grids, options.grid, "config.sampler.grid")()
+    rows = samplers.table(
+        grid,
+        order=options.order,
+        eta=options.eta,
+        large_variance=options.large_variance,
+    )
+    shift = 2 * np.log(config.image_size / 64)
+    guided = guidance.steps_within(grid[:-1] + shift, tuple(options.guidance_interval))
+    return Sampling(rows, guided, options.clip)
+
+
+def sampler(config, net: Network, schema: Schema, steps: int | None = None) -> Callable:
+    """(params, seeds uint32 [b], cond, guidance) to uint16 [b, size, size].
+
+    Pure and jittable; image i depends on seed i and condition i alone.
+    """
+    plan = sampling(config, steps)
+    unknown = {field.name: field.unknown for field in schema}
+    shape = (config.image_size, config.image_size, 1)
+
+    def run(params, seeds, cond, weight):
+        segments = plan.segments(denoiser(config, net, params), unknown, weight)
+        keys = samplers.keys_from_seeds(seeds)
+        return samplers.to_uint16(samplers.sample(segments, keys, cond, shape))
+
+    return run

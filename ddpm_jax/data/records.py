@@ -1,0 +1,255 @@
+"""The on-disk contract between `data_prep`, which writes it, and `ddpm_jax`.
+
+A data set is a folder that TFDS reads (`features.json`, `dataset_info.json`,
+`{name}-{split}.array_record-00003-of-00016`) and a `manifest.json`, written last,
+which says what the shards must hold. No JAX here: data workers import this file.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
+
+from ddpm_jax.conditions.schema import Schema
+
+VERSION = 1
+MANIFEST = "manifest.json"
+VOI_SOURCES = ("none", "window", "lut", "percentile")
+FLAGS = (
+    "VOI_MISSING",
+    "VOI_INVALID",
+    "HIGHBIT",
+    "BAD_LUT",
+    "POLARITY_CONFLICT",
+    "MIRRORED",
+    "LABEL_RANGE",
+    "LABEL_CONFLICT",
+)
+"""What a record's `flags` say: bit i is FLAGS[i]. New flags go to the end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One radiograph as it is stored: an allow-list, with no room for anything else.
+
+    `image` holds `codec` bytes of a uint16 [height, width] array in
+    [0, 2**bits - 1], bone bright, zero outside `content_box` = (top, left, bottom,
+    right), half-open, in pixels. `spacing_mm` = (row, column) is that of the stored
+    pixels, NaN where not known. `row` holds the conditions.
+    """
+
+    record_id: bytes
+    patient_key: bytes
+    image: bytes
+    codec: str
+    bits: int
+    height: int
+    width: int
+    content_box: tuple[int, int, int, int]
+    original_rows: int
+    original_columns: int
+    spacing_mm: tuple[float, float]
+    voi_source: str
+    inverted: bool
+    flags: int
+    output_hash: bytes
+    row: Mapping[str, str | float | None]
+
+
+@functools.cache
+def features(schema: Schema):
+    """The TFDS features of a record; "unknown" is class 0 of each categorical field."""
+    import tensorflow_datasets as tfds
+
+    as_bytes = tfds.features.Tensor(shape=(), dtype=np.object_)
+    by_kind = {
+        "categorical": lambda field: tfds.features.ClassLabel(
+            names=["unknown", *field.values]
+        ),
+        "continuous": lambda field: tfds.features.Scalar(np.float32),
+    }
+    return tfds.features.FeaturesDict(
+        {
+            "record_id": as_bytes,
+            "patient_key": as_bytes,
+            "image": as_bytes,
+            "codec": as_bytes,
+            "bits": np.int32,
+            "height": np.int32,
+            "width": np.int32,
+            "content_box": tfds.features.Tensor(shape=(4,), dtype=np.int32),
+            "original_rows": np.int32,
+            "original_columns": np.int32,
+            "spacing_mm": tfds.features.Tensor(shape=(2,), dtype=np.float32),
+            "voi_source": tfds.features.ClassLabel(names=list(VOI_SOURCES)),
+            "inverted": np.bool_,
+            "flags": np.int32,
+            "output_hash": as_bytes,
+        }
+        | {field.name: by_kind[field.kind](field) for field in schema}
+    )
+
+
+def serialize(record: Record, schema: Schema) -> bytes:
+    """The bytes of one ArrayRecord entry."""
+    example = {
+        field.name: getattr(record, field.name)
+        for field in dataclasses.fields(record)
+        if field.name != "row"
+    }
+    example["codec"] = record.codec.encode()
+    row = schema.parse(record.row)
+    example |= {field.name: field.encode(row[field.name]) for field in schema}
+    spec = features(schema)
+    return spec.serialize_example(spec.encode_example(example))
+
+
+def flag_bits(names: Iterable[str]) -> int:
+    """The `flags` of a record from names out of FLAGS."""
+    return sum(1 << FLAGS.index(name) for name in set(names))
+
+
+def image_hash(pixels: np.ndarray) -> bytes:
+    """The `output_hash` of a uint16 [h, w] image: 16 bytes of SHA-256 over its shape
+    and its pixels, little-endian, so that it outlives a change of codec."""
+    digest = hashlib.sha256(np.array(pixels.shape, "<u4").tobytes())
+    digest.update(np.ascontiguousarray(pixels, "<u2"))
+    return digest.digest()[:16]
+
+
+def _png_encode(pixels):
+    return imagecodecs.png_encode(pixels, level=6)
+
+
+CODECS = {
+    "htj2k": (imagecodecs.htj2k_encode, imagecodecs.htj2k_decode),
+    "png": (_png_encode, imagecodecs.png_decode),
+}
+
+
+def encode_image(pixels: np.ndarray, codec: str) -> bytes:
+    """Lossless bytes of a uint16 [h, w] image."""
+    if codec not in CODECS:
+        raise ValueError(f"codec = {codec!r}: expected one of {', '.join(CODECS)}.")
+    return bytes(CODECS[codec][0](np.ascontiguousarray(pixels, np.uint16)))
+
+
+def decode_image(data: bytes, codec: str) -> np.ndarray:
+    """The uint16 [h, w] image of `encode_image`."""
+    if codec not in CODECS:
+        raise ValueError(f"codec = {codec!r}: expected one of {', '.join(CODECS)}.")
+    return np.asarray(CODECS[codec][1](data), np.uint16)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One ArrayRecord file: its name in the folder, its records, its sha256."""
+
+    file: str
+    records: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a finished data set holds; `ledger` counts where every input ended."""
+
+    name: str
+    schema: Schema
+    height: int
+    width: int
+    bits: int
+    codec: str
+    splits: Mapping[str, tuple[Shard, ...]]
+    ledger: Mapping[str, object]
+    settings: Mapping[str, object]
+    version: int = VERSION
+
+    def count(self, split: str) -> int:
+        return sum(shard.records for shard in self.splits[split])
+
+    def fingerprint(self) -> str:
+        """A hash of the shards' own hashes: the identity of the data."""
+        digests = [
+            (s.file, s.sha256) for shards in self.splits.values() for s in shards
+        ]
+        return hashlib.sha256(json.dumps(sorted(digests)).encode()).hexdigest()
+
+    def to_json(self) -> dict:
+        return dataclasses.asdict(self) | {"schema": self.schema.to_json()}
+
+    @classmethod
+    def from_json(cls, content: Mapping) -> "Manifest":
+        splits = {
+            split: tuple(Shard(**shard) for shard in shards)
+            for split, shards in content["splits"].items()
+        }
+        schema = Schema.from_json(content["schema"])
+        return cls(**(dict(content) | {"splits": splits, "schema": schema}))
+
+
+def load_manifest(folder: str | Path) -> Manifest:
+    """The manifest of a data set; ValueError where there is none to be read."""
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise ValueError(
+            f"{folder}: no {MANIFEST} here, so this is no finished data set; expected "
+            "the --out folder of `python -m data_prep.convert`."
+        )
+    try:
+        content = json.loads(path.read_text())
+        version = content["version"]
+        if version == VERSION:
+            return Manifest.from_json(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not a readable manifest ({type(error).__name__}); convert again."
+        ) from None
+    raise ValueError(
+        f"{path}: data set version {version!r}, but this program reads version "
+        f"{VERSION}; convert again."
+    )
+
+
+def open_split(folder: str | Path, split: str):
+    """Random access to the examples of one split, as dicts of numpy values.
+
+    An ArrayRecord file that was cut off reads as empty without an error, so every
+    shard's own count is held against the manifest first. Raises ValueError where a
+    split, a shard or a record is missing.
+    """
+    manifest = load_manifest(folder)
+    if split not in manifest.splits:
+        raise ValueError(
+            f"{folder}: no split {split!r}; expected one of "
+            f"{', '.join(manifest.splits)}."
+        )
+    for shard in manifest.splits[split]:
+        found = _record_count(Path(folder) / shard.file)
+        if found != shard.records:
+            raise ValueError(
+                f"{folder}: shard {shard.file} holds {found} readable records, the "
+                f"manifest says {shard.records}; convert again."
+            )
+    if not manifest.count(split):
+        raise ValueError(f"{folder}: split {split!r} holds no records.")
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(str(folder)).as_data_source(split=split)
+
+
+def _record_count(path: Path) -> int:
+    try:
+        reader = ArrayRecordReader(str(path))
+    except Exception:  # array_record raises its own, undocumented types
+        return 0
+    try:
+        return reader.num_records() if reader.ok() else 0
+    finally:
+        reader.close()

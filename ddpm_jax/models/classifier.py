@@ -1,0 +1,55 @@
+"""A small convolutional classifier of the categorical fields, for evaluation."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.models.layers import (
+    conv3x3,
+    dense,
+    dropout,
+    mean_pool2,
+    rms_norm,
+    space_to_depth,
+)
+
+GRID = 4
+
+
+class Classifier(nnx.Module):
+    """Images [b, size, size, 1] in [-1, 1] to logits {field: [b, len(values)]}.
+
+    `size` is 16 times a power of two or that itself. The last 4 x 4 grid is flattened
+    rather than pooled: which side a hip lies on is a matter of position.
+    """
+
+    def __init__(self, schema: Schema, *, size: int, width: int, rngs: nnx.Rngs):
+        grid, channels = size // 2, width
+        self.stem = dense(4, width, rngs=rngs)
+        stages = []
+        while grid > GRID:
+            wider = min(2 * channels, 4 * width)
+            stages.append(conv3x3(channels, wider, rngs=rngs))
+            grid, channels = grid // 2, wider
+        if grid != GRID:
+            raise ValueError(
+                f"classifier: image size {size}: expected a power of two from 16."
+            )
+        self.stages = nnx.List(stages)
+        self.hidden = dense(GRID * GRID * channels, 4 * width, rngs=rngs)
+        self.heads = nnx.Dict(
+            {
+                field.name: dense(4 * width, len(field.values), rngs=rngs)
+                for field in schema
+                if field.kind == "categorical"
+            }
+        )
+
+    def __call__(self, x, key=None):
+        x = self.stem(space_to_depth(x, 2))
+        for stage in self.stages:
+            x = mean_pool2(jax.nn.silu(stage(rms_norm(x))))
+        h = jax.nn.silu(self.hidden(rms_norm(x.reshape(len(x), -1))))
+        h = dropout(h, 0.2, key)
+        return {name: head(h).astype(jnp.float32) for name, head in self.heads.items()}

@@ -1,0 +1,120 @@
+"""A run folder: everything that sampling, exporting and evaluating need of a run.
+
+`config.json` as trained, `data.json` (schema, bits, identity of the data set),
+`checkpoints/`, `checksums/`, `metrics.jsonl`, TensorBoard events, `samples/`.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import jax
+import ml_collections
+
+from ddpm_jax import build
+from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.data.records import Manifest
+from ddpm_jax.models.functional import Network
+from ddpm_jax.training.checkpoint import Checkpoints
+from ddpm_jax.types import Params
+
+MAY_CHANGE = ("train.", "sampler.", "data.folder", "data.workers")
+"""Keys that may differ between a run and its continuation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained model as found in its folder; `step` is that of its parameters."""
+
+    config: ml_collections.ConfigDict
+    schema: Schema
+    data: dict
+    network: Network
+    params: Params
+    step: int
+    ema: str
+
+
+def begin(folder: Path, config, schema: Schema, manifest: Manifest) -> None:
+    """Write config.json and data.json, or check that they say the same."""
+    data = {
+        "schema": schema.to_json(),
+        "bits": manifest.bits,
+        "name": manifest.name,
+        "fingerprint": manifest.fingerprint(),
+        "records": {split: manifest.count(split) for split in manifest.splits},
+    }
+    if (folder / "config.json").exists():
+        _check_same(folder, config, data)
+    _write(folder / "data.json", data)
+    _write(folder / "config.json", config.to_dict())
+
+
+def load(folder: str | Path, ema: str | None = None) -> Run:
+    """The newest checkpoint of a run, averaged with the width `ema` (config's own)."""
+    folder = Path(folder)
+    config, data = _read(folder, "config.json"), _read(folder, "data.json")
+    config = ml_collections.ConfigDict(config)
+    schema = Schema.from_json(data["schema"])
+    net = build.model(config, schema)
+    width = f"{config.sampler.ema:g}" if ema is None else ema
+    build.pick(build.ema_decays(config), width, "config.sampler.ema")
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    like = {
+        name: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=here)
+        for name, s in shapes.items()
+    }
+    with Checkpoints(folder, config.train.keep) as checkpoints:
+        step = checkpoints.latest()
+        if step is None:
+            raise ValueError(f"{folder}: no finished checkpoint yet; train it first.")
+        params = checkpoints.restore_ema(step, width, like)
+    return Run(config, schema, data, net, params, step, width)
+
+
+def _check_same(folder, config, data):
+    before = _flat(_read(folder, "config.json"))
+    now = _flat(json.loads(json.dumps(config.to_dict())))
+    differing = [
+        f"config.{key}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)
+    ]
+    if _read(folder, "data.json")["fingerprint"] != data["fingerprint"]:
+        differing.append("the data set")
+    if differing:
+        raise ValueError(
+            f"{folder}: holds a run with another {', '.join(differing)}; expected the "
+            "same, or another --workdir."
+        )
+
+
+def _flat(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _read(folder: Path, name: str) -> dict:
+    path = folder / name
+    if not path.is_file():
+        raise ValueError(
+            f"{folder}: no {name} here; expected the --workdir of "
+            "`python -m ddpm_jax.train`."
+        )
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not readable JSON (line {error.lineno}).") from None
+
+
+def _write(path: Path, content: dict) -> None:
+    pending = path.with_suffix(".tmp")
+    pending.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(pending, path)

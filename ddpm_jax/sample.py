@@ -1,0 +1,166 @@
+r"""Make synthetic radiographs from a training run or an exported sampler.
+
+    python -m ddpm_jax.sample --workdir runs/first --count 8 --out images \
+        --prompt "AP pelvis, both hips, right hip prosthesis, 67-year-old woman, BMI 31"
+"""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from ddpm_jax import command_line, pictures, sources
+from ddpm_jax.conditions.prompt import parse_prompt
+from ddpm_jax.conditions.schema import Schema
+
+FLAGS = command_line.new_flags()
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The folder of a training run.", flag_values=FLAGS
+)
+SAMPLER = flags.DEFINE_string(
+    "sampler", None, "Or: the folder of an exported sampler.", flag_values=FLAGS
+)
+PROMPT = flags.DEFINE_multi_string(
+    "prompt", [], "What to show, in English; repeatable.", flag_values=FLAGS
+)
+CONDITIONS = flags.DEFINE_string(
+    "conditions",
+    None,
+    "Or: a CSV, one row an image, one column a field.",
+    flag_values=FLAGS,
+)
+COUNT = flags.DEFINE_integer(
+    "count", 1, "Images per prompt or row.", lower_bound=1, flag_values=FLAGS
+)
+SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of the first image.", lower_bound=0, flag_values=FLAGS
+)
+GUIDANCE = flags.DEFINE_float(
+    "guidance", None, "Guidance weight; default: the model's.", flag_values=FLAGS
+)
+STEPS = flags.DEFINE_integer(
+    "steps", None, "Sampler steps (with --workdir).", flag_values=FLAGS
+)
+BATCH = flags.DEFINE_integer(
+    "batch", 16, "Images at a time.", lower_bound=1, flag_values=FLAGS
+)
+OUT = flags.DEFINE_string("out", None, "The folder to make.", flag_values=FLAGS)
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Write into --out if it exists.", flag_values=FLAGS
+)
+
+MOST_ON_SHEET = 64
+
+
+class Asked(NamedTuple):
+    """One image asked for."""
+
+    row: dict
+    seed: int
+    prompt: str
+
+
+def read_conditions(path: str, schema: Schema) -> list[tuple[dict, int | None, str]]:
+    """(row, seed or None, prompt) of each line of a CSV; columns are fields of the
+    schema, and optionally `seed` and `prompt`."""
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        extra = set(columns) - set(schema.names) - {"seed", "prompt"}
+        if extra:
+            raise ValueError(
+                f"{path}: columns {', '.join(sorted(extra))}: expected some of "
+                f"{', '.join((*schema.names, 'seed', 'prompt'))}."
+            )
+        rows = []
+        for line in reader:
+            try:
+                rows.append(_read_line(line, schema))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+    if not rows:
+        raise ValueError(f"{path}: no rows; expected one an image.")
+    return rows
+
+
+def _read_line(line: dict, schema: Schema):
+    prompt = (line.get("prompt") or "").strip()
+    row = dict(parse_prompt(prompt, schema).row) if prompt else {}
+    stated = {name: line[name] for name in schema.names if line.get(name)}
+    text = (line.get("seed") or "").strip()
+    if text and not text.isdigit():
+        raise ValueError(f"seed = {text!r}: expected a whole number from 0.")
+    return schema.parse(row | stated), int(text) if text else None, prompt
+
+
+def what_is_asked(schema: Schema) -> list[Asked]:
+    """The images that the flags ask for, in order, each with its seed."""
+    if bool(PROMPT.value) == bool(CONDITIONS.value):
+        raise ValueError("expected one of --prompt and --conditions.")
+    if CONDITIONS.value:
+        requests = read_conditions(CONDITIONS.value, schema)
+    else:
+        requests = []
+        for text in PROMPT.value:
+            understood = parse_prompt(text, schema)
+            print(understood.describe())
+            requests.append((understood.row, None, text))
+    asked = []
+    for row, seed, prompt in requests:
+        first = SEED.value + len(asked) if seed is None else seed
+        asked += [Asked(row, first + i, prompt) for i in range(COUNT.value)]
+    return asked
+
+
+def main():
+    command_line.require(FLAGS, "out")
+    out = Path(OUT.value)
+    if out.exists() and any(out.iterdir()) and not OVERWRITE.value:
+        raise ValueError(
+            f"--out {out}: not empty; expected a new folder or --overwrite."
+        )
+    source = sources.open_source(WORKDIR.value, SAMPLER.value, STEPS.value)
+    asked = what_is_asked(source.schema)
+    out.mkdir(parents=True, exist_ok=True)
+    images = []
+    with tqdm(total=len(asked), desc="sampling", unit="image") as bar:
+        for part in sources.images(
+            source,
+            [one.row for one in asked],
+            [one.seed for one in asked],
+            guidance=GUIDANCE.value,
+            batch=BATCH.value,
+        ):
+            for image in part:
+                pictures.write_png16(out / f"{len(images):06d}.png", image)
+                images.append(image)
+            bar.update(len(part))
+    write_record(out / "manifest.csv", source, asked)
+    shown = images[:MOST_ON_SHEET]
+    captions = [
+        f"{source.schema.caption(one.row)}; seed {one.seed}"
+        for one in asked[: len(shown)]
+    ]
+    pictures.contact_sheet(np.stack(shown), captions).save(out / "contact_sheet.png")
+    print(f"{len(images)} images in {out}; see {out / 'contact_sheet.png'}")
+
+
+def write_record(path: Path, source: sources.Source, asked: list[Asked]) -> None:
+    """One line per image: file, seed, conditions, prompt, hash of the model."""
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["file", "seed", *source.schema.names, "prompt", "model_sha256"]
+        )
+        for index, one in enumerate(asked):
+            values = ["" if v is None else v for v in one.row.values()]
+            writer.writerow(
+                [f"{index:06d}.png", one.seed, *values, one.prompt, source.model_hash]
+            )
+
+
+if __name__ == "__main__":
+    command_line.run(main, __doc__, FLAGS)

@@ -1,0 +1,75 @@
+"""Where images come from, in one shape: a training run or an exported sampler."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ddpm_jax import build, runs, sampler
+from ddpm_jax.conditions.schema import Row, Schema
+
+
+class Source(NamedTuple):
+    """Something that makes images: run(seeds, cond, guidance) to uint16 [b, h, w]."""
+
+    schema: Schema
+    guidance: float
+    run: Callable
+    model_hash: str
+
+
+def open_source(
+    workdir: str | None, exported: str | None, steps: int | None = None
+) -> Source:
+    """The run in `workdir` or the sampler in `exported`: exactly one of them."""
+    if bool(workdir) == bool(exported):
+        raise ValueError("expected one of --workdir and --sampler.")
+    if workdir:
+        return from_run(workdir, steps)
+    if steps is not None:
+        raise ValueError("--steps: an exported sampler has its steps built in.")
+    return from_sampler(exported)
+
+
+def from_run(folder: str, steps: int | None = None) -> Source:
+    """The newest checkpoint of a run; `steps` in place of its config's."""
+    run = runs.load(folder)
+    jitted = jax.jit(build.sampler(run.config, run.network, run.schema, steps))
+    digest = hashlib.sha256()
+    for name in sorted(run.params):
+        digest.update(np.asarray(run.params[name]).tobytes())
+    return Source(
+        run.schema,
+        run.config.sampler.guidance,
+        lambda seeds, cond, weight: jitted(run.params, seeds, cond, weight),
+        digest.hexdigest(),
+    )
+
+
+def from_sampler(folder: str) -> Source:
+    """An exported sampler."""
+    loaded = sampler.load_sampler(folder)
+    sums = json.loads((Path(folder) / sampler.CHECKSUMS).read_text())
+    return Source(loaded.schema, loaded.guidance, loaded.run, sums[sampler.WEIGHTS])
+
+
+def images(
+    source: Source,
+    rows: Sequence[Row],
+    seeds: Sequence[int],
+    *,
+    guidance: float | None = None,
+    batch: int = 16,
+) -> Iterator[np.ndarray]:
+    """uint16 [<= batch, h, w] parts, in the order of rows and seeds."""
+    weight = np.float32(source.guidance if guidance is None else guidance)
+    return sampler.in_batches(
+        lambda seeds, cond: source.run(seeds, cond, weight),
+        sampler.check_seeds(seeds),
+        source.schema.encode(rows),
+        min(batch, len(rows)),
+    )

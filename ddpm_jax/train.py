@@ -1,0 +1,168 @@
+r"""Train a conditional diffusion model of radiographs.
+
+    python -m ddpm_jax.train --config configs/quickstart.py --workdir runs/first \
+        --config.data.folder=data/shards
+
+Running the same command again goes on from the newest checkpoint.
+"""
+
+import contextlib
+import functools
+import signal
+from contextlib import closing
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+
+from ddpm_jax import build, command_line, pictures, runs
+from ddpm_jax.data import pipeline, records
+from ddpm_jax.training import monitoring, sharding
+from ddpm_jax.training import state as states
+from ddpm_jax.training import step as steps
+from ddpm_jax.training.checkpoint import Checkpoints
+
+FLAGS = command_line.new_flags()
+CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "A file under configs/; --config.a.b=value changes one key of it.",
+    flag_values=FLAGS,
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "The run's folder: checkpoints, metrics, samples. Made if missing.",
+    flag_values=FLAGS,
+)
+
+
+def train(config, workdir: Path) -> None:
+    """Train from the newest checkpoint in `workdir`, or from the start."""
+
+    # ---- Everything that a mistake in the config can break, before any data ----
+    mesh = sharding.make_mesh()
+    sharding.check_batch(config.data.batch, mesh, "config.data.batch")
+    schema = build.condition_schema(config)
+    net = build.model(config, schema)
+    optimizer = build.optimizer(config)
+    decays = build.ema_decays(config)
+    build.pick(decays, f"{config.sampler.ema:g}", "config.sampler.ema")
+    manifest = records.load_manifest(config.data.folder)
+    build.check_data(config, schema, manifest)
+
+    to_x = functools.partial(steps.to_unit, bits=manifest.bits)
+    loss = build.training_loss(config, net, schema, to_x)
+    replicated, split = sharding.replicated(mesh), sharding.split_batch(mesh)
+    train_step = jax.jit(
+        steps.make_step(loss, optimizer, decays),
+        in_shardings=(replicated, split, replicated),
+        out_shardings=replicated,
+        donate_argnums=0,
+    )
+
+    # ---- State and data, new or restored ----
+    workdir.mkdir(parents=True, exist_ok=True)
+    runs.begin(workdir, config, schema, manifest)
+    init_key, step_key = jax.random.split(jax.random.key(config.seed))
+    state = states.create(net.init(init_key), optimizer, decays)
+    state = jax.device_put(state, replicated)
+    step_key = jax.device_put(step_key, replicated)
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(workdir, config.train.keep))
+        writer = stack.enter_context(closing(monitoring.make_writer(workdir)))
+        data = stack.enter_context(closing(pipeline.train_iterator(config, schema)))
+        stop = stack.enter_context(stop_signal())
+        start = checkpoints.latest() or 0
+        if start:
+            state, data_state = checkpoints.restore(start, state)
+            data.set_state(data_state)
+        else:
+            writer.write_texts(0, {"parameters": monitoring.overview(state.params)})
+            writer.write_hparams(config.to_dict())
+        monitoring.announce(config, manifest, state.params, mesh.size, start)
+
+        # ---- The loop ----
+        put = functools.partial(sharding.put, sharding=split)
+        batches = pipeline.prefetch(data, put)
+        show = SampleGrid(config, net, schema, workdir / "samples", writer)
+        clock, total = monitoring.Clock(config.data.batch), None
+        with monitoring.progress(config.train.steps, start) as bar:
+            for number in range(start + 1, config.train.steps + 1):
+                batch, data_state = next(batches)
+                state, measured = train_step(state, batch, step_key)
+                total = steps.merge(total, measured)
+                bar.update()
+
+                last = number == config.train.steps or stop()
+                if number % config.train.log_every == 0 or last:
+                    scalars = monitoring.compute(total) | clock.rate(number)
+                    writer.write_scalars(number, scalars)
+                    bar.set_postfix(loss=f"{scalars['loss']:.4f}")
+                    total = None
+                if number % config.train.sample_every == 0 or last:
+                    show(number, state.ema)
+                if number % config.train.save_every == 0 or last:
+                    checkpoints.save(number, state, data_state)
+                if last:
+                    break
+        interrupted = stop()
+    pictures.loss_curve(workdir / "loss.png", monitoring.read_metrics(workdir))
+    if interrupted:
+        raise KeyboardInterrupt
+    print(f"trained to step {config.train.steps}; see {workdir / 'loss.png'}")
+
+
+class SampleGrid:
+    """The same seeds and conditions at every step: a grid of what the average makes."""
+
+    def __init__(self, config, net, schema, folder: Path, writer):
+        count = config.train.sample_count
+        drawn = pipeline.read_all(config.data.folder, config.data.split, schema, count)
+        self.rows = [schema.coarse(row) for row in schema.decode(drawn["cond"])]
+        self.cond = schema.encode(self.rows)
+        self.captions = [schema.caption(row) for row in self.rows]
+        self.seeds = np.arange(len(self.rows), dtype=np.uint32)
+        self.run = jax.jit(build.sampler(config, net, schema))
+        self.guidance = config.sampler.guidance
+        self.ema = f"{config.sampler.ema:g}"
+        self.folder, self.writer = folder, writer
+        folder.mkdir(exist_ok=True)
+
+    def __call__(self, number: int, tracks) -> None:
+        images = self.run(tracks[self.ema], self.seeds, self.cond, self.guidance)
+        sheet = pictures.contact_sheet(np.asarray(images), self.captions)
+        sheet.save(self.folder / f"step_{number:07d}.png")
+        self.writer.write_images(number, {"samples": np.asarray(sheet)[..., None]})
+
+
+@contextlib.contextmanager
+def stop_signal():
+    """A function that says whether SIGTERM or SIGINT has come; a second one kills."""
+    received = []
+
+    def handler(number, frame):
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def main():
+    command_line.require(FLAGS, "workdir")
+    path = config_flags.get_config_filename(FLAGS["config"])
+    if not path or not Path(path).is_file():
+        raise ValueError(f"--config {path or ''}: no such file; see configs/.")
+    train(CONFIG.value, Path(WORKDIR.value))
+
+
+if __name__ == "__main__":
+    command_line.run(main, __doc__, FLAGS)

@@ -1,0 +1,140 @@
+"""Checkpoints of a run: training state and data position in one, with checksums.
+
+Orbax writes and restores; a flipped bit would restore silently, so every file of a
+checkpoint is listed with its sha256 in `checksums/STEP.json`, written last. A step
+without that list was interrupted while saving.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from ddpm_jax.types import Params
+
+
+class Checkpoints:
+    """The checkpoints under `folder`, the newest `keep` of them."""
+
+    def __init__(self, folder: str | Path, keep: int = 2):
+        self.folder = Path(folder).absolute() / "checkpoints"
+        self.lists = Path(folder).absolute() / "checksums"
+        self.keep = keep
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lists.mkdir(exist_ok=True)
+        self.manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep + 1,
+                cleanup_tmp_directories=True,
+                enable_async_checkpointing=False,
+            ),
+        )
+
+    def save(self, step: int, state, data_state: dict) -> None:
+        """Write one checkpoint and its checksums; older ones go only after that."""
+        self.manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state._asdict()),
+                data=ocp.args.JsonSave(data_state),
+            ),
+        )
+        self.manager.wait_until_finished()
+        sums = checksums(self.folder / str(step))
+        pending = self.lists / f"{step}.json.tmp"
+        pending.write_text(json.dumps(sums, indent=1))
+        os.replace(pending, self.lists / f"{step}.json")
+        for old in self.steps()[: -self.keep]:
+            self.manager.delete(old)
+            (self.lists / f"{old}.json").unlink(missing_ok=True)
+
+    def steps(self) -> list[int]:
+        """Steps that were saved to the end, oldest first."""
+        return sorted(s for s in self.manager.all_steps() if self._list(s).exists())
+
+    def latest(self) -> int | None:
+        """The newest step whose files are all as written; damaged ones are reported.
+
+        None where nothing was saved; ValueError where all that was saved is damaged.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            fault = self.fault(step)
+            if fault is None:
+                return step
+            logging.warning("%s", fault)
+        if steps:
+            raise ValueError(
+                f"{self.folder}: every checkpoint is damaged; "
+                f"{self.fault(steps[-1])}; start again with an empty --workdir."
+            )
+        return None
+
+    def fault(self, step: int) -> str | None:
+        """What is wrong with the files of a checkpoint, None where nothing is."""
+        expected = json.loads(self._list(step).read_text())
+        found = checksums(self.folder / str(step))
+        for name in sorted(expected.keys() | found.keys()):
+            if name not in found:
+                return f"checkpoint {step} lacks the file {name}"
+            if expected.get(name) != found[name]:
+                return f"checkpoint {step}: the file {name} is not as it was written"
+        return None
+
+    def restore(self, step: int, state):
+        """(state, data_state) as saved; `state` gives shapes, dtypes and shardings."""
+        restored = self.manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(_abstract(state._asdict())),
+                data=ocp.args.JsonRestore(),
+            ),
+        )
+        return type(state)(**restored["state"]), restored["data"]
+
+    def restore_ema(self, step: int, width: str, params: Params) -> Params:
+        """The averaged parameters of one width alone, shaped as `params`."""
+        wanted = {"ema": {width: _abstract(params)}}
+        reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+        restored = reader.restore(
+            self.folder / str(step) / "state",
+            args=ocp.args.PyTreeRestore(
+                wanted,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+                partial_restore=True,
+            ),
+        )
+        return restored["ema"][width]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised) -> None:
+        self.manager.close()
+
+    def _list(self, step) -> Path:
+        return self.lists / f"{step}.json"
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """sha256 by relative path of every file below `folder`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): _sha256(path.read_bytes())
+        for path in files
+    }
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _abstract(tree):
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
+    )
