@@ -40,9 +40,7 @@ def _rectangle(dataset, shape):
     if any(map(math.isnan, (left, right, upper, lower))):
         return None
     row, column = np.ogrid[1 : shape[0] + 1, 1 : shape[1] + 1]
-    return (
-        (row >= upper) & (row <= lower) & (column >= left) & (column <= right)
-    )
+    return (row >= upper) & (row <= lower) & (column >= left) & (column <= right)
 
 
 def _circle(dataset, shape):

@@ -49,9 +49,13 @@ def run(main: Callable[[], None], doc: str, values: flags.FlagValues) -> None:
 
 def require(values: flags.FlagValues, *names: str) -> None:
     """ValueError where one of the flags is not given."""
-    missing = [f"--{name}" for name in names if values[name].value is None]
+    missing = [f"--{name}" for name in names if not _given(values[name])]
     if missing:
         raise ValueError(f"{', '.join(missing)}: needed; see --help.")
+
+
+def _given(flag: flags.Flag) -> bool:
+    return bool(flag.present) or flag.value is not None
 
 
 def help_text(doc: str, values: flags.FlagValues) -> str:
@@ -67,7 +71,7 @@ def help_text(doc: str, values: flags.FlagValues) -> str:
 
 def _flag_error(error: Exception) -> str:
     if isinstance(error, KeyError | AttributeError):
-        said = str(error.args[0]).replace("\\n", " ").replace("\\'", "'").strip("'\"")
+        said = str(error.args[0]).replace("\\n", ". ").replace("\\'", "").strip("'")
         return f"no such key in the config: {said}"
     return str(error)
 

@@ -25,17 +25,22 @@ class Table(NamedTuple):
     noise: np.ndarray
 
 
-def table(
+def table(grid: np.ndarray, **options) -> Table:
+    """`coefficients(grid, **options)` in float32, as `sample` runs them."""
+    rows = coefficients(grid, **options)
+    return Table(*(column.astype(np.float32) for column in rows))
+
+
+def coefficients(
     grid: np.ndarray, *, order: int = 2, eta: float = 0.0, large_variance: bool = False
 ) -> Table:
-    """Coefficients for a grid of logsnr [steps + 1], increasing, last = +inf (clean).
+    """float64 rows for a grid of logsnr [steps + 1], increasing, last = +inf (clean).
 
     With l = logsnr / 2 and h = l_s - l_t: order 1 is DDIM at eta 0 (Song et al., 2021)
     and ancestral sampling at eta 1 (Ho et al., 2020); order 2 is DPM-Solver++(2M) at
     eta 0 and its SDE form above (Lu et al., 2022, algorithm 2 and appendix). The first
     step is order 1 and the last returns x_hat. `large_variance` replaces the
     posterior's variance by beta_t (Ho et al., 2020, section 3.2), for eta 1, order 1.
-    Computed in float64, returned in float32.
     """
     if order not in (1, 2) or not 0 <= eta <= 1:
         raise ValueError(f"sampler order {order}, eta {eta}: expected 1 or 2, 0 to 1.")
@@ -52,8 +57,9 @@ def table(
         b[1:], c[1:] = b[1:] + correction, -correction
     spread = sigma[:-1] if large_variance else sigma[1:]
     s = spread * np.sqrt(-np.expm1(-2 * eta * h))
-    columns = (logsnr, np.append(a, 0), np.append(b, 1), np.append(c, 0))
-    return Table(*(column.astype(np.float32) for column in (*columns, np.append(s, 0))))
+    return Table(
+        logsnr, np.append(a, 0), np.append(b, 1), np.append(c, 0), np.append(s, 0)
+    )
 
 
 def _alpha(logsnr):

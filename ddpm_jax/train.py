@@ -157,10 +157,10 @@ def stop_signal():
 
 
 def main():
-    command_line.require(FLAGS, "workdir")
+    command_line.require(FLAGS, "config", "workdir")
     path = config_flags.get_config_filename(FLAGS["config"])
-    if not path or not Path(path).is_file():
-        raise ValueError(f"--config {path or ''}: no such file; see configs/.")
+    if not Path(path).is_file():
+        raise ValueError(f"--config {path}: no such file; see configs/.")
     train(CONFIG.value, Path(WORKDIR.value))
 
 

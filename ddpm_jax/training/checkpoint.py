@@ -97,9 +97,9 @@ class Checkpoints:
         )
         return type(state)(**restored["state"]), restored["data"]
 
-    def restore_ema(self, step: int, width: str, params: Params) -> Params:
-        """The averaged parameters of one width alone, shaped as `params`."""
-        wanted = {"ema": {width: _abstract(params)}}
+    def restore_ema(self, step: int, width: str, like) -> Params:
+        """The averaged parameters of one width alone, shaped and placed as `like`."""
+        wanted = {"ema": {width: _abstract(like)}}
         reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
         restored = reader.restore(
             self.folder / str(step) / "state",

@@ -1,0 +1,45 @@
+"""The published setting: cosine schedule, T = 1000, eps-prediction, plain loss, U-Net.
+
+Ancestral sampling over all 1000 steps; guidance at every step; a constant average of
+0.9999. 40,000,000 images seen. Beside pelvis_1024.py it is the baseline, not the advice.
+
+Command   python -m ddpm_jax.train --config configs/paper.py --workdir DIR
+              --config.data.folder=DATA
+Hardware  8 x A100 80 GB
+Time      not measured
+Result    not measured
+"""
+
+from configs import pelvis_1024
+
+
+def get_config():
+    config = pelvis_1024.get_config()
+    config.model = {
+        "name": "unet",
+        "channels": (64, 64, 128, 128, 256, 256),
+        "blocks": 2,
+        "attention": 32,
+        "heads": 4,
+        "emb": 256,
+        "dropout": 0.0,
+        "dtype": "bfloat16",
+        "remat": True,
+    }
+    config.diffusion.parameterisation = "eps"
+    config.diffusion.schedule = {"name": "discrete_cosine", "steps": 1000}
+    config.diffusion.weight = {"name": "simple"}
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.decay = "constant"
+    config.optimizer.weight_decay = 0.0
+
+    config.ema = {"name": "constant", "widths": (0.9999,)}
+
+    config.sampler.grid = "discrete"
+    config.sampler.steps = 1000
+    config.sampler.order = 1
+    config.sampler.eta = 1.0
+    config.sampler.guidance_interval = (-100.0, 100.0)
+    config.sampler.clip = True
+    config.sampler.ema = 0.9999
+    return config

@@ -1,0 +1,164 @@
+"""The label table: read strictly, joined one to one, never by truthiness."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import pandas as pd
+
+from data_prep.codes import Rejected
+from ddpm_jax.conditions.schema import UNKNOWN, Schema
+
+UID_COLUMN = "sop_instance_uid"
+PATH_COLUMN = "file"
+PATIENT_COLUMN = "patient_id"
+NOT_KNOWN = (*UNKNOWN, "nan")
+
+
+class Label(NamedTuple):
+    """One row: conditions by name, and whether a number was out of its range."""
+
+    index: int
+    row: Mapping[str, str | float | None]
+    out_of_range: bool
+    patient: str
+
+
+class Labels:
+    """The rows of a table by SOPInstanceUID and by path."""
+
+    def __init__(self, rows: list[Label], by_uid: dict, by_path: dict):
+        self.rows, self._by_uid, self._by_path = rows, by_uid, by_path
+
+    def matching(self, uid: str, path: str) -> list[int]:
+        """All rows of a file: by SOPInstanceUID, else by its path below --dicom."""
+        return (uid and self._by_uid.get(uid)) or self._by_path.get(path) or []
+
+    def find(self, uid: str, path: str) -> Label:
+        """The one row of a file. Raises Rejected where there is none or another."""
+        found = self.matching(uid, path)
+        if not found:
+            raise Rejected("LABEL_MISSING")
+        if len(found) > 1:
+            raise Rejected("LABEL_DUP")
+        return self.rows[found[0]]
+
+
+def read_labels(path: Path, schema: Schema) -> Labels:
+    """The table of a CSV or Parquet file. ValueError says row, column, allowed."""
+    table = _read_table(path)
+    columns = _check_columns(table, path, schema)
+    first_row = 1 if path.suffix == ".parquet" else 2
+    table = table.apply(lambda column: column.str.strip())
+    _check_values(
+        table[columns].apply(lambda c: c.str.lower()), path, schema, first_row
+    )
+    converted = {name: _convert(table[name], schema[name]) for name in columns}
+    rows = []
+    patients = table.get(PATIENT_COLUMN, pd.Series([""] * len(table)))
+    for index, patient in enumerate(patients):
+        values = {name: column[index] for name, (column, _) in converted.items()}
+        outside = any(bad[index] for _, bad in converted.values())
+        rows.append(Label(index, values, outside, patient))
+    by_uid = _index(table.get(UID_COLUMN), str)
+    by_path = _index(table.get(PATH_COLUMN), lambda text: str(PurePosixPath(text)))
+    return Labels(rows, by_uid, by_path)
+
+
+def _read_table(path):
+    if not path.is_file():
+        raise ValueError(f"--labels = {path}: no such file; expected a CSV or Parquet.")
+    try:
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+            table = table.astype(object).where(table.notna(), "").astype(str)
+        else:
+            table = pd.read_csv(
+                path, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+            )
+    except Exception as error:  # their messages quote the table
+        raise ValueError(
+            f"--labels = {path}: not a readable table ({type(error).__name__}); "
+            "expected a comma-separated CSV in UTF-8, or a .parquet file."
+        ) from None
+    table.columns = [str(name).strip().lower() for name in table.columns]
+    return table.fillna("")
+
+
+def _check_columns(table, path, schema):
+    repeated = table.columns[table.columns.duplicated()]
+    if len(repeated):
+        raise ValueError(f"{path}: column {repeated[0]!r} occurs more than once.")
+    if UID_COLUMN not in table and PATH_COLUMN not in table:
+        raise ValueError(
+            f"{path}: no column to join by; expected {UID_COLUMN} or {PATH_COLUMN}."
+        )
+    columns = [name for name in schema.names if name in table]
+    if not columns:
+        raise ValueError(
+            f"{path}: no column with a condition; expected some of "
+            f"{', '.join(schema.names)}."
+        )
+    return columns
+
+
+def _check_values(table, path, schema, first_row):
+    """Every cell is allowed or not known. The message holds no cell: a table of
+    patients must not end up in a log."""
+    warnings.filterwarnings("ignore", module="pandera")
+    import pandera.pandas as pa
+    from pandera.errors import SchemaErrors
+
+    def column(field):
+        if field.kind == "continuous":
+            return pa.Column(checks=pa.Check(_are_numbers, name="number"))
+        allowed = [*map(str.lower, field.values), *UNKNOWN]
+        return pa.Column(checks=pa.Check.isin(allowed))
+
+    rules = pa.DataFrameSchema({name: column(schema[name]) for name in table})
+    try:
+        rules.validate(table, lazy=True)
+    except SchemaErrors as errors:
+        cases = errors.failure_cases.groupby("column", sort=False)["index"]
+        counted = cases.agg(["min", "count"])
+        parts = [
+            f"column {name}, row {int(first) + first_row}"
+            f"{f' and {count - 1} more' if count > 1 else ''}: expected "
+            f"{_allowed(schema[name])}"
+            for name, first, count in counted.itertuples()
+        ]
+        raise ValueError(f"{path}: {'; '.join(parts)}.") from None
+
+
+def _allowed(field):
+    if field.kind == "continuous":
+        return "a number, or nothing for not known"
+    return f"one of {', '.join(field.values)}, or nothing for not known"
+
+
+def _are_numbers(cells):
+    return cells.isin(NOT_KNOWN) | pd.to_numeric(cells, errors="coerce").notna()
+
+
+def _convert(cells, field) -> tuple[list, list]:
+    """(canonical values, whether out of range) of cells that passed the check."""
+    lowered = cells.str.lower()
+    if field.kind == "categorical":
+        spelling = {value.lower(): value for value in field.values}
+        return [spelling.get(cell) for cell in lowered], [False] * len(cells)
+    numbers = [math.nan if c in NOT_KNOWN else float(c) for c in lowered]
+    inside = [field.low <= number <= field.high for number in numbers]
+    outside = [
+        not ok and not math.isnan(n) for ok, n in zip(inside, numbers, strict=True)
+    ]
+    return [n if ok else None for n, ok in zip(numbers, inside, strict=True)], outside
+
+
+def _index(keys, normalise):
+    index = {}
+    for row, key in enumerate(() if keys is None else keys):
+        if key:
+            index.setdefault(normalise(key), []).append(row)
+    return index

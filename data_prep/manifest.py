@@ -1,0 +1,165 @@
+"""The ledger, which must add up, and what is written beside the shards."""
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from data_prep.codes import ACTIONS, MEANINGS
+from data_prep.planning import Outcome
+from data_prep.shards import Settings, Written, write_atomically
+from ddpm_jax.data import records
+
+REJECTED = "rejected.csv"
+TOTALS = ("written", "duplicate", "excluded", "quarantined", "dead")
+
+
+def make_ledger(
+    listed: int, outcomes: Sequence[Outcome], labels: Mapping[str, object]
+) -> dict:
+    """Counts of where every listed file ended. ValueError LEDGER if any is lost."""
+    codes = Counter(outcome.code for outcome in outcomes)
+    actions = Counter()
+    for code, count in codes.items():
+        actions[ACTIONS[code]] += count
+    flags = Counter(
+        flag
+        for outcome in outcomes
+        if outcome.code == "WRITTEN"
+        for i, flag in enumerate(records.FLAGS)
+        if outcome.flags >> i & 1
+    )
+    once = len({outcome.row_id for outcome in outcomes})
+    if not listed == once == len(outcomes):
+        raise ValueError(
+            f"LEDGER: {listed} files were listed, but {once} are accounted for; this "
+            "is a defect of this program, and nothing was published."
+        )
+    return {
+        "listed": listed,
+        **{action: actions[action] for action in TOTALS},
+        "codes": dict(sorted(codes.items())),
+        "flags": dict(sorted(flags.items())),
+        "labels": dict(labels),
+    }
+
+
+def check_ledger(manifest: records.Manifest) -> list[str]:
+    """What does not add up in a manifest; empty if all does."""
+    ledger, faults = manifest.ledger, []
+    if ledger["listed"] != sum(ledger[action] for action in TOTALS):
+        faults.append("LEDGER: the totals do not add up to the files listed")
+    held = sum(map(manifest.count, manifest.splits))
+    if ledger["written"] != held:
+        faults.append(
+            f"LEDGER: {ledger['written']} files were written, the shards hold {held}"
+        )
+    return faults
+
+
+def make_manifest(
+    name: str,
+    shares: Mapping[str, float],
+    written: Mapping[str, Sequence[Written]],
+    ledger: Mapping[str, object],
+    settings: Settings,
+    bits: int,
+) -> records.Manifest:
+    """The manifest of a data set; a split without patients has no shards."""
+    return records.Manifest(
+        name=name,
+        schema=settings.schema,
+        height=settings.size,
+        width=settings.size,
+        bits=bits,
+        codec=settings.codec,
+        splits={
+            split: tuple(each.shard for each in written.get(split, ()))
+            for split in shares
+        },
+        ledger=ledger,
+        settings=settings.public() | {"splits": dict(shares)},
+    )
+
+
+def publish(
+    manifest: records.Manifest,
+    written: Mapping[str, Sequence[Written]],
+    outcomes: Sequence[Outcome],
+    out: Path,
+) -> None:
+    """TFDS's metadata, the list of rejected files, and last of all the manifest:
+    with it the folder becomes a data set."""
+    import tensorflow_datasets as tfds
+
+    template = tfds.core.ShardedFileTemplate(
+        dataset_name=manifest.name, data_dir=str(out), filetype_suffix="array_record"
+    )
+    infos = [
+        tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[each.shard.records for each in members],
+            num_bytes=sum(each.payload for each in members),
+            filename_template=template,
+        )
+        for split, members in written.items()
+        if members
+    ]
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(out),
+        features=records.features(manifest.schema),
+        split_infos=infos,
+        filename_template=template,
+        check_data=False,
+    )
+    rejected = sorted(o[:2] for o in outcomes if o.code != "WRITTEN")
+    lines = ["row_id,action,code"]
+    lines += [f"{row_id},{ACTIONS[code]},{code}" for row_id, code in rejected]
+    write_atomically(out / REJECTED, "\n".join(lines) + "\n")
+    content = json.dumps(manifest.to_json(), indent=1)
+    write_atomically(out / records.MANIFEST, content + "\n")
+
+
+def write_audit(
+    path: Path, outcomes: Sequence[Outcome], paths: Mapping[str, str]
+) -> None:
+    """The private map from ids to files, readable by its owner alone."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("row_id", "record_id", "patient_key", "action", "code", "file"))
+    for o in outcomes:
+        file = paths[o.row_id]
+        if file.startswith(("=", "+", "-", "@")):  # a spreadsheet would run it
+            file = f"'{file}"
+        action = ACTIONS[o.code]
+        writer.writerow((o.row_id, o.record_id, o.patient_key, action, o.code, file))
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(number, "w", errors="surrogateescape") as file:
+        file.write(table.getvalue())
+
+
+def summary(manifest: records.Manifest) -> str:
+    """The ledger as a table for a person."""
+    ledger = manifest.ledger
+    lines = [f"{'files':>9}  {'code':<15} what became of them"]
+    order = sorted(
+        ledger["codes"].items(), key=lambda item: (TOTALS.index(ACTIONS[item[0]]), item)
+    )
+    for code, count in order:
+        action = ACTIONS[code]
+        note = "" if code == "WRITTEN" else f"{action}: "
+        lines.append(f"{count:>9}  {code:<15} {note}{MEANINGS[code]}")
+    lines.append(f"{ledger['listed']:>9}  listed")
+    for flag, count in ledger["flags"].items():
+        lines.append(f"{count:>9}  of those written carry the flag {flag}")
+    missing = ledger["labels"]["without_image"]
+    if missing:
+        lines.append(
+            f"{missing:>9}  of {ledger['labels']['rows']} label rows have no image here"
+        )
+    for split in manifest.splits:
+        lines.append(f"{manifest.count(split):>9}  records in {split}")
+    return "\n".join(lines)

@@ -1,0 +1,237 @@
+"""One function writes one shard, from its first row to its name in the folder.
+
+Commit order: `.tmp` -> close -> reopen, count, read all -> fsync -> rename -> sidecar
+`.json`. Whatever interrupts it, a file with its final name is whole, and a shard is
+taken over by a later run only if its sidecar says that nothing has changed.
+"""
+
+import dataclasses
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from array_record.python.array_record_module import (
+    ArrayRecordReader,
+    ArrayRecordWriter,
+)
+
+from data_prep import dicom
+from data_prep.codes import Rejected
+from data_prep.deidentify import Ids, build_record
+from data_prep.planning import Outcome, Row, ShardPlan
+from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.data import records
+
+OPTIONS = "group_size:1,uncompressed"
+SIDECAR = ".json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All that decides a shard's bytes, besides its rows."""
+
+    root: Path
+    out: Path
+    schema: Schema
+    size: int
+    codec: str
+    key: bytes
+    versions: Mapping[str, str]
+
+    def public(self) -> dict:
+        """What may be written down: no key, no folder."""
+        return {
+            "record_version": records.VERSION,
+            "size": self.size,
+            "codec": self.codec,
+            "schema": self.schema.to_json(),
+            "key_id": Ids(self.key).key_id(),
+            "versions": dict(self.versions),
+        }
+
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.public()).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """A shard in the folder and where each of its rows ended."""
+
+    shard: records.Shard
+    outcomes: tuple[Outcome, ...]
+    payload: int
+    dropped: tuple[str, ...] = ()
+
+
+def write_shard(plan: ShardPlan, settings: Settings) -> Written:
+    """The shard of `plan`, written now or found finished by an earlier run."""
+    found = finished(plan, settings)
+    if found is not None:
+        return found
+    ids, outcomes, entries = Ids(settings.key), [], _Entries(plan.file, settings)
+    with entries:
+        for row in plan.rows:
+            outcome, entry = convert_row(row, ids, settings)
+            outcomes.append(outcome)
+            if entry is not None:
+                entries.write(entry)
+    return _commit(plan, settings, entries, tuple(outcomes), ())
+
+
+def convert_row(row: Row, ids: Ids, settings: Settings) -> tuple[Outcome, bytes | None]:
+    """Where one file ends, and its entry if that is in the shard."""
+    patient_key = row.patient_key.hex()
+    try:
+        record = build_record(
+            dicom.read(settings.root / row.path, settings.root),
+            row.conditions,
+            ids=ids,
+            patient_key=row.patient_key,
+            size=settings.size,
+            codec=settings.codec,
+            flags=row.flags,
+        )
+    except Rejected as rejected:
+        return Outcome(row.row_id, rejected.code, "", patient_key), None
+    outcome = Outcome(
+        row.row_id, "WRITTEN", record.record_id.hex(), patient_key, record.flags
+    )
+    return outcome, records.serialize(record, settings.schema)
+
+
+def drop_rows(
+    plan: ShardPlan, settings: Settings, written: Written, drops: Mapping[str, str]
+) -> Written:
+    """The shard without the rows in `drops`, {row id: code}: its records are copied,
+    not converted again, unless one that was dropped before must come back."""
+    mine = {o.row_id for o in written.outcomes if o.row_id in drops}
+    if mine == set(written.dropped):
+        return dataclasses.replace(written, outcomes=_recode(written.outcomes, drops))
+    if set(written.dropped) - mine:
+        _sidecar(plan.file, settings).unlink()
+        return drop_rows(plan, settings, write_shard(plan, settings), drops)
+    present = [
+        o.row_id
+        for o in written.outcomes
+        if o.record_id and o.row_id not in written.dropped
+    ]
+    entries = _Entries(plan.file, settings)
+    with entries:
+        source = read_entries(settings.out / plan.file)
+        for row_id, entry in zip(present, source, strict=True):
+            if row_id not in mine:
+                entries.write(entry)
+    outcomes = _recode(written.outcomes, drops)
+    return _commit(plan, settings, entries, outcomes, tuple(sorted(mine)))
+
+
+def _recode(outcomes, drops):
+    return tuple(
+        o._replace(code=drops.get(o.row_id, "WRITTEN")) if o.record_id else o
+        for o in outcomes
+    )
+
+
+class _Entries:
+    """Entries on their way into `{file}.tmp`, counted and hashed."""
+
+    def __init__(self, file: str, settings: Settings):
+        self.path = settings.out / f"{file}.tmp"
+        self.count = self.payload = 0
+        self.digest = hashlib.sha256()
+
+    def __enter__(self):
+        self._writer = ArrayRecordWriter(str(self.path), OPTIONS)
+        return self
+
+    def write(self, entry: bytes):
+        self._writer.write(entry)
+        self.digest.update(entry)
+        self.count += 1
+        self.payload += len(entry)
+
+    def __exit__(self, *_):
+        self._writer.close()
+
+
+def read_entries(path: Path) -> Iterable[bytes]:
+    """All entries of an ArrayRecord file in order; ValueError if it is broken."""
+    try:
+        reader = ArrayRecordReader(str(path))
+    except Exception:  # array_record raises its own, undocumented types
+        raise ValueError(f"SHARD_VERIFY: {path.name} cannot be opened.") from None
+    try:
+        if not reader.ok():
+            raise ValueError(f"SHARD_VERIFY: {path.name} is not a whole ArrayRecord.")
+        for _ in range(reader.num_records()):
+            yield reader.read()
+    finally:
+        reader.close()
+
+
+def _commit(plan, settings, entries, outcomes, dropped) -> Written:
+    count, digest = 0, hashlib.sha256()
+    for entry in read_entries(entries.path):
+        digest.update(entry)
+        count += 1
+    if (count, digest.digest()) != (entries.count, entries.digest.digest()):
+        raise ValueError(
+            f"SHARD_VERIFY: {plan.file} does not hold what was written to it; is the "
+            "disk full or failing?"
+        )
+    with entries.path.open("rb+") as file:
+        os.fsync(file.fileno())
+    final = settings.out / plan.file
+    entries.path.replace(final)
+    shard = records.Shard(plan.file, count, file_digest(final))
+    written = Written(shard, outcomes, entries.payload, dropped)
+    content = _stamp(plan, settings) | dataclasses.asdict(written)
+    write_atomically(_sidecar(plan.file, settings), json.dumps(content))
+    return written
+
+
+def finished(plan: ShardPlan, settings: Settings) -> Written | None:
+    """What an earlier run wrote, if settings, input and bytes are all the same."""
+    try:
+        content = json.loads(_sidecar(plan.file, settings).read_text())
+        shard = records.Shard(**content["shard"])
+        same = all(content[k] == v for k, v in _stamp(plan, settings).items())
+        if not same or file_digest(settings.out / plan.file) != shard.sha256:
+            return None
+        outcomes = tuple(Outcome(*outcome) for outcome in content["outcomes"])
+        return Written(shard, outcomes, content["payload"], tuple(content["dropped"]))
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _stamp(plan, settings):
+    """Hashes of the settings and of the rows with their files' size and time."""
+    rows = hmac.new(settings.key, digestmod="sha256")
+    for row in plan.rows:
+        rows.update(
+            repr((*row[:4], sorted(row.conditions.items()), row.flags)).encode()
+        )
+    return {"settings": settings.digest(), "input": rows.hexdigest()}
+
+
+def _sidecar(file, settings):
+    return settings.out / f"{file}{SIDECAR}"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """All of `text` under `path`, or nothing."""
+    partial = path.with_name(path.name + ".tmp")
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
