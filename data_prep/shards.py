@@ -6,11 +6,12 @@ taken over by a later run only if its sidecar says that nothing has changed.
 """
 
 import dataclasses
+import functools
 import hashlib
 import hmac
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from array_record.python.array_record_module import (
@@ -53,7 +54,15 @@ class Settings:
         }
 
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(self.public()).encode()).hexdigest()
+        """Changes with what is asked, with the codecs and with this code."""
+        public = json.dumps(self.public()).encode()
+        return hashlib.sha256(public + _code_digest()).hexdigest()
+
+
+@functools.cache
+def _code_digest() -> bytes:
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(records.__file__)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,19 +166,19 @@ class _Entries:
         self._writer.close()
 
 
-def read_entries(path: Path) -> Iterable[bytes]:
+def read_entries(path: Path) -> Iterator[bytes]:
     """All entries of an ArrayRecord file in order; ValueError if it is broken."""
     try:
         reader = ArrayRecordReader(str(path))
+        try:
+            if not reader.ok():
+                raise ValueError
+            for _ in range(reader.num_records()):
+                yield reader.read()
+        finally:
+            reader.close()  # a broken file raises here as well
     except Exception:  # array_record raises its own, undocumented types
-        raise ValueError(f"SHARD_VERIFY: {path.name} cannot be opened.") from None
-    try:
-        if not reader.ok():
-            raise ValueError(f"SHARD_VERIFY: {path.name} is not a whole ArrayRecord.")
-        for _ in range(reader.num_records()):
-            yield reader.read()
-    finally:
-        reader.close()
+        raise ValueError(f"SHARD_VERIFY: {path.name} is broken.") from None
 
 
 def _commit(plan, settings, entries, outcomes, dropped) -> Written:

@@ -7,6 +7,7 @@ import warnings
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def values(dataset: Dataset, keyword: str) -> tuple:
         return ()
     if value is None or (isinstance(value, str) and not value.strip()):
         return ()
-    if isinstance(value, MultiValue | list | tuple):
+    if isinstance(value, MultiValue | Sequence | list | tuple):
         return tuple(value)
     return (value,)
 

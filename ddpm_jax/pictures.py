@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import font_manager
+from matplotlib.figure import Figure
 from PIL import Image as Pil
 from PIL import ImageDraw, ImageFont
 
@@ -32,7 +34,7 @@ def contact_sheet(
     scale = cell / max(height, width)
     scale = max(1, int(scale)) if scale >= 1 else scale
     size = (round(width * scale), round(height * scale))
-    font = ImageFont.load_default(size=12)
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size=11)
     wrapped = [textwrap.wrap(text, max(12, size[0] // 7)) for text in captions]
     text_height = 15 * max(map(len, wrapped), default=0) + 8
     gap = 10
@@ -56,8 +58,6 @@ def contact_sheet(
 
 def loss_curve(path: Path, metrics: Sequence[dict]) -> None:
     """Training loss and the error of v by noise level over steps, as one picture."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     steps = [entry["step"] for entry in metrics]

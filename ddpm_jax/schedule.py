@@ -24,7 +24,12 @@ def cosine_table(steps: int = 1000, offset: float = 0.008) -> np.ndarray:
 def discrete_cosine(steps: int = 1000) -> Schedule:
     """The published model's process: t in (i - 1, i] / steps is its step i."""
     table = jnp.asarray(cosine_table(steps)[1:], jnp.float32)
-    return lambda t: table[jnp.clip(jnp.ceil(t * steps).astype(int), 1, steps) - 1]
+
+    def schedule(t):
+        step = jnp.ceil(t * steps * (1 - 1e-6))  # i / steps is i, rounded up or not
+        return table[jnp.clip(step.astype(int), 1, steps) - 1]
+
+    return schedule
 
 
 def cosine(low: float = -20.0, high: float = 14.0, shift: float = 0.0) -> Schedule:

@@ -97,7 +97,13 @@ def features(schema: Schema):
 
 
 def serialize(record: Record, schema: Schema) -> bytes:
-    """The bytes of one ArrayRecord entry."""
+    """The bytes of one ArrayRecord entry: a function of the record alone.
+
+    TFDS leaves the order of a protocol buffer's map to chance, which differs from
+    process to process; `deterministic` sorts it.
+    """
+    from tensorflow_datasets.proto import tf_example_pb2
+
     example = {
         field.name: getattr(record, field.name)
         for field in dataclasses.fields(record)
@@ -107,7 +113,9 @@ def serialize(record: Record, schema: Schema) -> bytes:
     row = schema.parse(record.row)
     example |= {field.name: field.encode(row[field.name]) for field in schema}
     spec = features(schema)
-    return spec.serialize_example(spec.encode_example(example))
+    entry = spec.serialize_example(spec.encode_example(example))
+    parsed = tf_example_pb2.Example.FromString(entry)
+    return parsed.SerializeToString(deterministic=True)
 
 
 def flag_bits(names: Iterable[str]) -> int:
@@ -247,9 +255,9 @@ def open_split(folder: str | Path, split: str):
 def _record_count(path: Path) -> int:
     try:
         reader = ArrayRecordReader(str(path))
+        try:
+            return reader.num_records() if reader.ok() else 0
+        finally:
+            reader.close()  # a broken file raises here as well
     except Exception:  # array_record raises its own, undocumented types
         return 0
-    try:
-        return reader.num_records() if reader.ok() else 0
-    finally:
-        reader.close()

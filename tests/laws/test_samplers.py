@@ -61,8 +61,8 @@ def test_order_one_is_ddim(grid):
 def test_eta_one_is_ancestral_sampling(grid, large):
     """Ho et al. (2020), eqs. 6 and 7; large: variance beta_t, their section 3.2."""
     now, noise, after, noise_after = scales(grid)
-    kept = now / after  # Ho's alpha_t; 1 - kept is beta_t, without cancellation below
-    beta = (noise - kept * noise_after) if False else -np.expm1(_log_ratio(grid))
+    kept = now / after  # Ho's alpha_t
+    beta = -np.expm1(_log_ratio(grid))
     assert_rows(
         samplers.coefficients(grid, order=1, eta=1.0, large_variance=large),
         z=np.sqrt(kept) * noise_after / noise,
@@ -73,7 +73,7 @@ def test_eta_one_is_ancestral_sampling(grid, large):
 
 
 def _log_ratio(grid):
-    """log(alpha_bar_t / alpha_bar_s), in which neighbours do not cancel."""
+    """log(1 - beta_t), from which beta_t comes without cancellation."""
     log = -np.logaddexp(0, -grid[:-1])
     return log[:-1] - log[1:]
 
@@ -164,9 +164,9 @@ def error_before_the_last_step(steps, order, low=-4.0, high=8.0):
 
 @pytest.mark.parametrize("order, slack", [(1, 0.15), (2, 0.25)])
 def test_order_of_convergence(order, slack):
-    steps = np.array([33, 65, 129, 257])
-    errors = [error_before_the_last_step(n, order) for n in steps]
-    slope = -np.polyfit(np.log(steps - 1), np.log(errors), 1)[0]
+    moves = [32, 64, 128, 256]
+    errors = [error_before_the_last_step(n + 1, order) for n in moves]
+    slope = -np.polyfit(np.log(moves), np.log(errors), 1)[0]
     assert abs(slope - order) < slack
 
 
@@ -205,8 +205,10 @@ def test_contrast_of_ddim_on_the_published_grid(steps, std):
 
 
 def test_default_sampler_keeps_the_contrast():
+    """2M, 16 steps uniform in logsnr: 0.26 dB in the worst band of a radiograph's
+    spectrum (design note DIFFUSION.md, section 2), so no more at this variance."""
     grid = schedule.uniform_logsnr_grid(16, -13, 11)
-    assert abs(affine_map(samplers.table(grid))[1] - STD) < 0.01 * STD
+    assert abs(20 * np.log10(affine_map(samplers.table(grid))[1] / STD)) < 0.26
 
 
 # ---- The loop ----

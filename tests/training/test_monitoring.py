@@ -1,0 +1,85 @@
+"""What a run leaves behind to look at, read back by the programs that will."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_jax.training import monitoring
+
+
+@pytest.fixture(scope="module")
+def events(tiny_run):
+    """The run's TensorBoard events, read by TensorBoard's own reader."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorBoard's own, on import
+        from tensorboard.backend.event_processing import event_accumulator
+
+        reader = event_accumulator.EventAccumulator(str(tiny_run))
+        reader.Reload()
+    return reader
+
+
+def test_scalars_reach_tensorboard(events, tiny_run):
+    lines = monitoring.read_metrics(tiny_run)
+    assert {"loss", "grad_norm"} <= set(events.Tags()["scalars"])
+    scalars = {event.step: event.value for event in events.Scalars("loss")}
+    assert scalars == {
+        line["step"]: pytest.approx(line["loss"], rel=1e-6) for line in lines
+    }
+    assert sorted(scalars) == [1, 2, 3, 4]
+
+
+def test_images_and_texts_reach_tensorboard(events, tiny_run):
+    assert events.Tags()["images"] == ["samples"]
+    (shown,) = events.Images("samples")
+    sheet = Image.open(tiny_run / "samples" / "step_0000004.png")
+    assert shown.step == 4 and (shown.width, shown.height) == sheet.size
+    texts = [tag for tag in events.Tags()["tensors"]]
+    assert any("parameters" in tag for tag in texts)
+    assert any("config" in tag for tag in texts)
+
+
+def test_metrics_jsonl(tiny_run):
+    lines = (tiny_run / "metrics.jsonl").read_text().splitlines()
+    entries = [json.loads(line) for line in lines]
+    assert [entry["step"] for entry in entries] == [1, 2, 3, 4]
+    for entry in entries:
+        assert np.isfinite(list(entry.values())).all()
+        assert any(name.startswith("v_mse/logsnr_") for name in entry)
+    assert "images_per_second" not in entries[0]  # that step was compiled
+    assert all(entry["images_per_second"] > 0 for entry in entries[1:])
+
+
+def test_loss_curve(tiny_run):
+    with Image.open(tiny_run / "loss.png") as picture:
+        assert picture.width > 500 and len(set(picture.convert("L").getdata())) > 10
+
+
+def test_metrics_of_a_resumed_run_are_in_order(tmp_path):
+    """A step that was logged twice counts once, as last written."""
+    writer = monitoring.JsonLines(tmp_path / "metrics.jsonl")
+    for step, loss in [(1, 5.0), (2, 4.0), (3, 3.0), (2, 4.5), (3, 3.5)]:
+        writer.write_scalars(step, {"loss": np.float32(loss)})
+    writer.close()
+    read = monitoring.read_metrics(tmp_path)
+    assert [(e["step"], e["loss"]) for e in read] == [(1, 5.0), (2, 4.5), (3, 3.5)]
+    assert [e["step"] for e in monitoring.read_metrics(tmp_path, before=2)] == [1, 2]
+
+
+def test_metrics_where_there_are_none(tmp_path):
+    assert monitoring.read_metrics(tmp_path) == []
+
+
+def test_training_imports_no_tensorflow():
+    code = (
+        "import sys, ddpm_jax.train\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
