@@ -13,7 +13,7 @@ from configs import pelvis_1024
 def get_config():
     config = pelvis_1024.get_config()
     config.image_size = 32
-    config.data.batch = 64
+    config.data.batch = 32
     config.data.workers = 0
 
     config.model.patch = 2
@@ -27,7 +27,7 @@ def get_config():
     config.model.dtype = "float32"
 
     config.diffusion.weight.bias = 2.0
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 2e-3
     config.optimizer.warmup = 100
     config.optimizer.decay = "cosine"
     config.ema.widths = (0.10,)
@@ -36,9 +36,9 @@ def get_config():
     config.sampler.high = 10.0
     config.sampler.ema = 0.10
 
-    config.train.steps = 1400
+    config.train.steps = 1800
     config.train.log_every = 25
     config.train.save_every = 200
     config.train.keep = 2
-    config.train.sample_every = 350
+    config.train.sample_every = 450
     return config

@@ -85,6 +85,7 @@ def stored_values(dataset: Dataset, syntax: str) -> tuple[np.ndarray, bool]:
             decoding_plugin=PLUGIN,
             correct_unused_bits=False,
             allow_excess_frames=False,
+            view_only=True,
         )
     except Exception:  # codecs and pydicom raise all kinds
         raise Rejected("DECODE_ERROR") from None
@@ -161,7 +162,7 @@ def _significant_bits(pixels, dataset, encapsulated):
     native = pixels.dtype.newbyteorder("=")
     pixels = pixels.astype(native, copy=False)
     unsigned = pixels.view(f"u{pixels.itemsize}")
-    if shift or not encapsulated or signed:
+    if shift or signed or unsigned.max() >= 1 << stored:
         unsigned = (unsigned >> shift) & ((1 << stored) - 1)
     if not signed:
         return unsigned, bool(shift)

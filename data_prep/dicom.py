@@ -18,7 +18,6 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 
 from data_prep import decode, geometry, luts
@@ -86,7 +85,7 @@ def read(path: Path, root: Path) -> Radiograph:
     with quiet(), open_regular(path, root) as file:
         syntax = transfer_syntax(file)
         check_header(_parse(file, stop_before_pixels=True), syntax)
-        return display(_parse(file), syntax)
+        return display(_parse(file, otherwise="TRUNCATED"), syntax)
 
 
 def open_regular(path: Path, root: Path) -> BinaryIO:
@@ -106,7 +105,7 @@ def open_regular(path: Path, root: Path) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def _parsing() -> Iterator[None]:
+def _parsing(otherwise: str) -> Iterator[None]:
     try:
         yield
     except Rejected:
@@ -115,8 +114,8 @@ def _parsing() -> Iterator[None]:
         raise Rejected("TRUNCATED") from None
     except (RecursionError, MemoryError, OverflowError):
         raise Rejected("PARSE_LIMIT") from None
-    except (InvalidDicomError, Exception):  # a broken header raises all kinds
-        raise Rejected("NOT_DICOM") from None
+    except Exception:  # a broken file raises all kinds
+        raise Rejected(otherwise) from None
 
 
 def transfer_syntax(file: BinaryIO) -> str:
@@ -128,7 +127,7 @@ def transfer_syntax(file: BinaryIO) -> str:
     file.seek(0)
     if file.read(132)[128:] != b"DICM":
         raise Rejected("NOT_DICOM")
-    with _parsing():
+    with _parsing("NOT_DICOM"):
         meta = read_dataset(
             file,
             is_implicit_VR=False,
@@ -141,9 +140,9 @@ def transfer_syntax(file: BinaryIO) -> str:
     return syntax
 
 
-def _parse(file, **options) -> Dataset:
+def _parse(file, otherwise="NOT_DICOM", **options) -> Dataset:
     file.seek(0)
-    with _parsing():
+    with _parsing(otherwise):
         return dcmread(file, **options)
 
 
@@ -212,7 +211,7 @@ def display(dataset: Dataset, syntax: str) -> Radiograph:
     inverted = text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
     if inverted:  # PS3.3 C.7.6.3.1.2, after VOI
         table = 1 - table
-    image = table.astype(np.float32)[index]
+    image = luts.apply(table.astype(np.float32), index)
     if hidden is not None:
         image[hidden] = 0
     return Radiograph(

@@ -1,7 +1,6 @@
 """The label table: read strictly, joined one to one, never by truthiness."""
 
 import math
-import warnings
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -107,7 +106,6 @@ def _check_columns(table, path, schema):
 def _check_values(table, path, schema, first_row):
     """Every cell is allowed or not known. The message holds no cell: a table of
     patients must not end up in a log."""
-    warnings.filterwarnings("ignore", module="pandera")
     import pandera.pandas as pa
     from pandera.errors import SchemaErrors
 

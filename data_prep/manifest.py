@@ -85,14 +85,19 @@ def make_manifest(
     )
 
 
+def write_rejected(outcomes: Sequence[Outcome], out: Path) -> None:
+    """The list of files that are in no shard, by row id."""
+    rejected = sorted(o[:2] for o in outcomes if o.code != "WRITTEN")
+    lines = ["row_id,action,code"]
+    lines += [f"{row_id},{ACTIONS[code]},{code}" for row_id, code in rejected]
+    write_atomically(out / REJECTED, "\n".join(lines) + "\n")
+
+
 def publish(
-    manifest: records.Manifest,
-    written: Mapping[str, Sequence[Written]],
-    outcomes: Sequence[Outcome],
-    out: Path,
+    manifest: records.Manifest, written: Mapping[str, Sequence[Written]], out: Path
 ) -> None:
-    """TFDS's metadata, the list of rejected files, and last of all the manifest:
-    with it the folder becomes a data set."""
+    """TFDS's metadata and, last of all, the manifest: with it the folder becomes a
+    data set."""
     import tensorflow_datasets as tfds
 
     template = tfds.core.ShardedFileTemplate(
@@ -115,10 +120,6 @@ def publish(
         filename_template=template,
         check_data=False,
     )
-    rejected = sorted(o[:2] for o in outcomes if o.code != "WRITTEN")
-    lines = ["row_id,action,code"]
-    lines += [f"{row_id},{ACTIONS[code]},{code}" for row_id, code in rejected]
-    write_atomically(out / REJECTED, "\n".join(lines) + "\n")
     content = json.dumps(manifest.to_json(), indent=1)
     write_atomically(out / records.MANIFEST, content + "\n")
 

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import re
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -57,45 +58,28 @@ class Job:
 
 
 def run(job: Job) -> records.Manifest:
-    """Convert, and return the manifest that was written last.
+    """Convert, and return the manifest, which was written last. Where no file could be
+    converted there is none in the folder, so that nobody trains on nothing.
 
     Raises ValueError for a user's mistake and for a fatal code: LEDGER, SPLIT_LEAK,
     SHARD_VERIFY.
     """
     check_job(job)
     labels = read_labels(job.labels, job.schema)
-    settings = Settings(
-        root=job.dicom,
-        out=job.out,
-        schema=job.schema,
-        size=job.size,
-        codec=job.codec,
-        key=job.key,
-        versions={name: importlib.metadata.version(name) for name in DECIDING},
-    )
     files = planning.list_files(job.dicom, leave_out=(job.labels,))
     if not files:
         raise ValueError(f"--dicom = {job.dicom}: no files in it.")
-    job.out.mkdir(parents=True, exist_ok=True)
+    settings = _settings(job)
     with _workers(job.workers, len(files)) as each:
         scan = functools.partial(planning.scan_file, root=job.dicom)
-        scanned = [
-            file for file in _progress("reading headers", files, each(scan, files), len)
-        ]
-        plan = planning.make_plan(
-            scanned,
-            labels,
-            ids=Ids(job.key),
-            shares=job.shares,
-            name=job.name,
-            per_shard=job.records_per_shard,
-            max_conflict=job.max_conflict,
-        )
+        ones = [1] * len(files)
+        scanned = list(_progress("reading headers", ones, each(scan, files)))
+        plan = _plan(job, labels, scanned)
+        job.out.mkdir(parents=True, exist_ok=True)
         sweep(job.out, {shard.file for shard in plan.shards})
         write = functools.partial(write_shard, settings=settings)
-        written = list(
-            _progress("converting", plan.shards, each(write, plan.shards), _rows)
-        )
+        rows = [len(shard.rows) for shard in plan.shards]
+        written = list(_progress("converting", rows, each(write, plan.shards)))
     written = _without_repeats(plan, settings, written)
     outcomes = [*plan.outcomes, *(o for each in written for o in each.outcomes)]
     result = _publish(job, settings, plan, written, outcomes, len(files))
@@ -104,6 +88,41 @@ def run(job: Job) -> records.Manifest:
         paths = {ids.file(path): path for path in files}
         manifests.write_audit(job.audit, outcomes, paths)
     return result
+
+
+def _settings(job) -> Settings:
+    return Settings(
+        root=job.dicom,
+        out=job.out,
+        schema=job.schema,
+        size=job.size,
+        codec=job.codec,
+        key=job.key,
+        versions={name: importlib.metadata.version(name) for name in DECIDING},
+    )
+
+
+def _plan(job, labels, scanned) -> planning.Plan:
+    plan = planning.make_plan(
+        scanned,
+        labels,
+        ids=Ids(job.key),
+        shares=job.shares,
+        name=job.name,
+        per_shard=job.records_per_shard,
+        max_conflict=job.max_conflict,
+    )
+    counts = Counter()
+    for shard in plan.shards:
+        counts[shard.split] += len(shard.rows)
+    for split in job.shares:
+        if not counts[split]:
+            print(f"Note: no patient falls into the split {split}.")
+    print(
+        f"{len(scanned)} files, {counts.total()} with a label and a header to convert, "
+        f"in {len(plan.shards)} shards."
+    )
+    return plan
 
 
 def _without_repeats(plan, settings, written) -> list[Written]:
@@ -130,7 +149,9 @@ def _publish(job, settings, plan, written, outcomes, listed):
     )
     if faults := manifests.check_ledger(result):
         raise ValueError(faults[0])
-    manifests.publish(result, by_split, outcomes, job.out)
+    manifests.write_rejected(outcomes, job.out)
+    if ledger["written"]:
+        manifests.publish(result, by_split, job.out)
     return result
 
 
@@ -172,7 +193,7 @@ def check_job(job: Job) -> None:
 
 def _ours(file: str) -> bool:
     """Whether a conversion, finished or not, leaves files of this name."""
-    shard = r"[a-z0-9_]+\.array_record-\d{5}-of-\d{5}(\.json)?"
+    shard = r"[a-z0-9_]+-[a-z0-9_]+\.array_record-\d{5}-of-\d{5}(\.json)?"
     beside = r"manifest\.json|features\.json|dataset_info\.json|rejected\.csv"
     labels = r"[a-z0-9_]+\.labels\.txt"
     return bool(re.fullmatch(rf"({shard}|{beside}|{labels})(\.tmp)?", file))
@@ -197,7 +218,7 @@ def _workers(count: int, files: int) -> Iterator[Callable]:
         count,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
+        initargs=(signal.SIGINT, signal.SIG_DFL),  # Ctrl-C ends them, in silence
     )
     try:
         yield lambda function, items: pool.map(
@@ -214,14 +235,9 @@ def _workers(count: int, files: int) -> Iterator[Callable]:
         pool.shutdown(cancel_futures=True)
 
 
-def _progress(title, items, results, weight):
-    """`results` of `items` one by one, with a bar that counts files."""
-    weights = [1] * len(items) if weight is len else [weight(item) for item in items]
+def _progress(title, weights, results):
+    """`results` one by one, with a bar that counts the files each stands for."""
     with tqdm(total=sum(weights), desc=title, unit="file") as bar:
-        for done, result in zip(weights, results, strict=True):
-            bar.update(done)
+        for weight, result in zip(weights, results, strict=True):
+            bar.update(weight)
             yield result
-
-
-def _rows(shard):
-    return len(shard.rows)

@@ -48,15 +48,14 @@ class Settings:
             "record_version": records.VERSION,
             "size": self.size,
             "codec": self.codec,
-            "schema": self.schema.to_json(),
             "key_id": Ids(self.key).key_id(),
             "versions": dict(self.versions),
         }
 
     def digest(self) -> str:
         """Changes with what is asked, with the codecs and with this code."""
-        public = json.dumps(self.public()).encode()
-        return hashlib.sha256(public + _code_digest()).hexdigest()
+        asked = json.dumps([self.public(), self.schema.to_json()]).encode()
+        return hashlib.sha256(asked + _code_digest()).hexdigest()
 
 
 @functools.cache

@@ -132,13 +132,15 @@ def loss_weight(config) -> Weight:
     return call(make, options, "config.diffusion.weight", **given)
 
 
+def parameterisation(config) -> Callable:
+    """(z, the network's output, logsnr) to x_hat."""
+    name = config.diffusion.parameterisation
+    return pick(process.TO_X, name, "config.diffusion.parameterisation")
+
+
 def denoiser(config, net: Network, params, key=None) -> Denoiser:
     """The network as a predictor of the clean image: parameterisation ends here."""
-    to_x = pick(
-        process.TO_X,
-        config.diffusion.parameterisation,
-        "config.diffusion.parameterisation",
-    )
+    to_x = parameterisation(config)
 
     def denoise(z, logsnr, cond):
         return to_x(z, net.apply(params, z, logsnr, cond, key), logsnr)

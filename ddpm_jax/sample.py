@@ -124,16 +124,17 @@ def main():
         )
     source = sources.open_source(WORKDIR.value, SAMPLER.value, STEPS.value)
     asked = what_is_asked(source.schema)
+    parts = sources.images(
+        source,
+        [one.row for one in asked],
+        [one.seed for one in asked],
+        guidance=GUIDANCE.value,
+        batch=BATCH.value,
+    )
     out.mkdir(parents=True, exist_ok=True)
     images = []
     with tqdm(total=len(asked), desc="sampling", unit="image") as bar:
-        for part in sources.images(
-            source,
-            [one.row for one in asked],
-            [one.seed for one in asked],
-            guidance=GUIDANCE.value,
-            batch=BATCH.value,
-        ):
+        for part in parts:
             for image in part:
                 pictures.write_png16(out / f"{len(images):06d}.png", image)
                 images.append(image)

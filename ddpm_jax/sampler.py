@@ -44,7 +44,7 @@ class Sampler:
     def sample(
         self,
         request: Request | Sequence[Request],
-        seeds: Sequence[int] = range(1),
+        seeds: Sequence[int] | np.ndarray = range(1),
         *,
         guidance: float | None = None,
         batch: int = 8,
@@ -64,7 +64,8 @@ class Sampler:
 
     def run(self, seeds: np.ndarray, cond: Conditions, guidance: float) -> np.ndarray:
         """uint16 [b, height, width] of uint32 [b] seeds and encoded conditions."""
-        return self._program(self.params, seeds, cond, np.float32(guidance))
+        images = self._program(self.params, seeds, cond, np.float32(guidance))
+        return np.asarray(images)
 
 
 def load_sampler(folder: str | Path) -> Sampler:
@@ -115,7 +116,7 @@ def _row(request: Request, schema: Schema) -> dict:
     return schema.parse(request)
 
 
-def check_seeds(seeds: Sequence[int]) -> np.ndarray:
+def check_seeds(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
     """uint32 [b]; ValueError outside 0 to 2^32 - 1."""
     values = [int(seed) for seed in seeds]
     if not values:

@@ -66,7 +66,7 @@ def images(
     batch: int = 16,
 ) -> Iterator[np.ndarray]:
     """uint16 [<= batch, h, w] parts, in the order of rows and seeds."""
-    weight = np.float32(source.guidance if guidance is None else guidance)
+    weight = source.guidance if guidance is None else guidance
     return sampler.in_batches(
         lambda seeds, cond: source.run(seeds, cond, weight),
         sampler.check_seeds(seeds),

@@ -50,6 +50,8 @@ def train(config, workdir: Path) -> None:
     optimizer = build.optimizer(config)
     decays = build.ema_decays(config)
     build.pick(decays, f"{config.sampler.ema:g}", "config.sampler.ema")
+    build.parameterisation(config)
+    build.sampling(config)
     manifest = records.load_manifest(config.data.folder)
     build.check_data(config, schema, manifest)
 

@@ -23,6 +23,9 @@ HOOK = install_import_hook(
 )
 
 
+pytest_plugins = ["tests.commands"]
+
+
 def pytest_configure():
     from absl import flags
 

@@ -91,10 +91,10 @@ def shown(path: Path, pixels: np.ndarray, **tags) -> np.ndarray:
     return read(save(path, pixels, **tags)).image
 
 
-def lut_item(first: int, bits: int, data, count: int = 0) -> Dataset:
+def lut_item(first: int, bits: int, data, count: int | None = None) -> Dataset:
     """An item of a Modality or VOI LUT Sequence; bytes are OW, a list is US."""
     item = Dataset()
-    item.LUTDescriptor = [count or len(data), first, bits]
+    item.LUTDescriptor = [len(data) if count is None else count, first, bits]
     item["LUTDescriptor"].VR = "US"
     item.add_new("LUTData", "OW" if isinstance(data, bytes) else "US", data)
     return item

@@ -7,11 +7,13 @@ Every patient is invented and every picture computed from a 3-D anatomy; the sam
 """
 
 import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import functools
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -64,7 +66,9 @@ def pool(workers: int):
     """Fresh one-threaded processes; on an error or Ctrl-C nothing queued is begun."""
     os.environ.update(dict.fromkeys(THREADS, "1"))
     context = multiprocessing.get_context("spawn")
-    executor = concurrent.futures.ProcessPoolExecutor(workers, context)
+    executor = concurrent.futures.ProcessPoolExecutor(
+        workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    )
     try:
         yield executor
     finally:
@@ -107,19 +111,24 @@ def _guarded(argv):
     try:
         main(argv)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        _fail(error, 1)
+    except concurrent.futures.process.BrokenProcessPool:
+        _fail("a worker process died, of memory perhaps: try fewer --workers.", 1)
     except KeyboardInterrupt:
-        print("\nerror: interrupted; no labels.csv was written", file=sys.stderr)
-        sys.exit(130)
+        _fail("interrupted; the archive is not complete, labels.csv not written.", 130)
 
 
 def _parse(argv):
     try:
         return FLAGS(argv)
     except flags.Error as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        _fail(" ".join(str(error).split()), 2)
+
+
+def _fail(message, status):
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(status)
 
 
 if __name__ == "__main__":
-    app.run(_guarded, flags_parser=lambda argv: app.parse_flags_with_usage(argv))
+    app.run(_guarded, flags_parser=_parse)

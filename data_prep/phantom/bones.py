@@ -13,15 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_prep.phantom.distances import blend, chains, egg, polygon, rod
+
 HIP = np.array([86.0, 0.0, 0.0], np.float32)
 HEAD_RADIUS = 24.0
 SOCKET_RADIUS = 27.0
+CELL = 24.0
 SOCKET_AXIS = np.array([0.68, -0.22, -0.70], np.float32)
 
-BRIM = ((54, 62, 45, 9), (66, 25, 20, 9), (66, -8, 8, 11), (48, -34, -3, 8.5))
-SUPERIOR_RAMUS = ((48, -34, -3, 8.5), (20, -51, -11, 8))
-INFERIOR_RAMUS = ((13, -47, -40, 6.5), (32, -22, -62, 6), (50, 10, -74, 8))
-ISCHIUM = ((76, 22, -8, 15), (68, 31, -38, 12), (59, 24, -64, 14))
+BRIM = ((54, 62, 45, 9), (66, 25, 20, 9), (66, -8, 8, 12), (48, -34, -4, 10))
+SUPERIOR_RAMUS = ((48, -34, -4, 10), (20, -50, -13, 9))
+INFERIOR_RAMUS = ((15, -47, -38, 8), (33, -22, -59, 7.5), (51, 10, -72, 10))
+ISCHIUM = ((76, 22, -8, 15), (67, 29, -38, 14), (59, 23, -63, 15))
 POSTERIOR_COLUMN = ((78, 30, 12, 12), (64, 50, 34, 9))
 ISCHIAL_SPINE = ((66, 38, -4, 6), (50, 50, -10, 2.5))
 ANTERIOR_SPINES = ((95, -32, 38, 6), (90, -18, 24, 9)), ((117, -47, 78, 6),) * 2
@@ -66,8 +69,12 @@ FEMORAL_CHAINS = (
 class Cloud(NamedTuple):
     """Points [n, 3] (mm) standing for cubes of edge `pitch`, and what they are of.
 
+    Points lie in memory axis by axis, which the projector is quickest with.
+
     `depth` (mm) is below the bone's surface, `cortex` (mm) the cortex's thickness
-    in a young adult, `spongy` the share of trabecular bone inside, 0 to 1.
+    in a young adult, `spongy` the share of trabecular bone inside, 0 to 1. Points
+    lie in cells, one cell's after another's: `counts` of them about `centres`, all
+    within `reach` mm.
     """
 
     points: np.ndarray
@@ -75,54 +82,23 @@ class Cloud(NamedTuple):
     cortex: np.ndarray
     spongy: np.ndarray
     pitch: float
+    counts: np.ndarray
+    centres: np.ndarray
+    reach: float
 
-
-def rod(points, start, end):
-    """Distance to a rod whose ends are (x, y, z, radius)."""
-    start, end = np.asarray(start, np.float32), np.asarray(end, np.float32)
-    axis = end[:3] - start[:3]
-    along = (points - start[:3]) @ (axis / max(float(axis @ axis), 1e-6))
-    along = np.clip(along, 0, 1)[:, None]
-    gap = np.linalg.norm(points - start[:3] - along * axis, axis=1)
-    return gap - (start[3] + along[:, 0] * (end[3] - start[3]))
-
-
-def egg(points, centre, radii):
-    """Distance to an ellipsoid, to first order in the distance."""
-    scaled = (points - np.float32(centre)) / np.float32(radii)
-    norm = np.linalg.norm(scaled, axis=1)
-    slope = np.linalg.norm(scaled / np.float32(radii), axis=1)
-    return norm * (norm - 1) / np.maximum(slope, 1e-6)
-
-
-def blend(first, second, reach):
-    """Union of two distances, rounded over `reach` mm (Quilez, polynomial minimum)."""
-    share = np.maximum(reach - np.abs(first - second), 0) / reach
-    return np.minimum(first, second) - share * share * (reach / 4)
-
-
-def chains(points, tables, reach):
-    """Union of rods strung through each table of (x, y, z, radius)."""
-    distance = np.full(len(points), 1e3, np.float32)
-    for table in tables:
-        for start, end in zip(table, table[1:], strict=False):
-            distance = blend(distance, rod(points, start, end), reach)
-    return distance
-
-
-def polygon(points, corners):
-    """Signed distance [n] to a polygon in the plane, points [n, 2]."""
-    corners = np.float32(corners)
-    nearest = np.full(len(points), np.inf, np.float32)
-    inside = np.zeros(len(points), bool)
-    for start, end in zip(corners, np.roll(corners, -1, 0), strict=True):
-        offset, edge = points - start, end - start
-        along = np.clip(offset @ edge / (edge @ edge), 0, 1)[:, None]
-        nearest = np.minimum(nearest, np.sum((offset - along * edge) ** 2, axis=1))
-        crosses = (start[1] > points[:, 1]) != (end[1] > points[:, 1])
-        reach = edge[0] * (points[:, 1] - start[1]) / (edge[1] or 1) + start[0]
-        inside ^= crosses & (points[:, 0] < reach)
-    return np.sqrt(nearest) * np.where(inside, -1, 1)
+    def only(self, visible):
+        """The cloud's points in cells where `visible`, a bool for each cell."""
+        if visible.all():
+            return self
+        kept = np.flatnonzero(np.repeat(visible, self.counts))
+        return self._replace(
+            points=np.stack([axis.take(kept) for axis in self.points.T]).T,
+            depth=self.depth.take(kept),
+            cortex=self.cortex.take(kept),
+            spongy=self.spongy.take(kept),
+            counts=self.counts[visible],
+            centres=self.centres[visible],
+        )
 
 
 def _sheet_basis(y, z):
@@ -149,8 +125,8 @@ def wing(points):
 
 def hemipelvis(points):
     """Distance to one hip bone: ilium, ischium, pubis, socket open to the femur."""
-    distance = blend(wing(points), chains(points, PELVIC_CHAINS, 5), 8)
-    pubis = egg(points, (13.5, -50, -23), (11.5, 9, 20))
+    distance = blend(wing(points), chains(points, PELVIC_CHAINS, 8), 10)
+    pubis = egg(points, (15, -49, -24), (14, 9.5, 20))
     tuberosity = egg(points, (58, 19, -68), (13, 17, 15))
     wall = egg(points, (80, 3, 5), (34, 35, 36))
     for part in (pubis, tuberosity, wall):
@@ -158,17 +134,26 @@ def hemipelvis(points):
     offset = points - HIP
     floor = SOCKET_RADIUS - np.linalg.norm(offset, axis=1)
     near = np.linalg.norm(offset, axis=1) - 46
-    mouth = np.minimum(offset @ SOCKET_AXIS - 5, -near)
-    return np.maximum(np.maximum(distance, floor), np.maximum(mouth, 2.3 - points[:, 0]))
+    y = offset[:, 1]
+    mouth = offset @ SOCKET_AXIS - 7 - 0.12 * y + 0.011 * y * y
+    mouth = np.minimum(np.maximum(mouth, -notch(points)), -near)
+    return np.maximum(
+        np.maximum(distance, floor), np.maximum(mouth, 2.3 - points[:, 0])
+    )
+
+
+def notch(points):
+    """Distance to the gap in the socket's lower rim."""
+    return rod(points, (80, -5, -20, 8), (94, -8, -40, 9))
 
 
 def sacrum(points):
     """Distance to the sacrum, with its foramina and 3 mm of joint on either side."""
-    folded = points * np.float32([1, 1, 1])
+    folded = points.copy()
     folded[:, 0] = np.abs(folded[:, 0])
-    distance = chains(folded, SACRAL_CHAINS, 4)
+    distance = chains(folded, SACRAL_CHAINS, 5)
     for centre, radii in SACRAL_BODIES:
-        distance = blend(distance, egg(folded, centre, radii), 4)
+        distance = blend(distance, egg(folded, centre, radii), 7)
     for x, z in FORAMINA:
         hole = rod(folded, (x, 20, z + 4, 4.5), (x + 1, 120, z - 4, 4))
         distance = -blend(-distance, hole, 2)
@@ -212,11 +197,11 @@ def _femoral_tissue(points):
 def _pelvic_tissue(points):
     rim = np.linalg.norm(points - HIP, axis=1) - SOCKET_RADIUS
     roof = np.exp(-np.abs(rim) / 3) * np.clip(points[:, 2] / 15, 0, 1)
-    return 1.2 + 2.2 * roof, np.full(len(points), 0.6, np.float32)
+    return 1.0 + 2.2 * roof, np.full(len(points), 0.85, np.float32)
 
 
 def _axial_tissue(points):
-    return np.full(len(points), 0.9, np.float32), np.full(len(points), 0.5, np.float32)
+    return np.full(len(points), 0.8, np.float32), np.full(len(points), 1.0, np.float32)
 
 
 BONES = {
@@ -229,12 +214,16 @@ BONES = {
 
 @functools.lru_cache(maxsize=32)
 def cloud(name: str, pitch: float) -> Cloud:
-    """The bone `name` sampled every `pitch` mm on a lattice turned askew.
+    """The bone `name` sampled every `pitch` mm."""
+    return sample(*BONES[name], pitch)
+
+
+def sample(distance, tissue, low, high, pitch: float) -> Cloud:
+    """An implicit solid within the box `low` to `high`, on a lattice turned askew.
 
     The turn keeps lattice planes away from every usual beam, so that the projected
-    points do not beat with the pixels.
+    points do not beat with the pixels. `tissue` gives cortex and spongy at points.
     """
-    distance, tissue, low, high = BONES[name]
     low, high = np.float32(low), np.float32(high)
     coarse = 4 * pitch
     reach = float(np.linalg.norm(high - low)) / 2 + coarse
@@ -249,8 +238,28 @@ def cloud(name: str, pitch: float) -> Cloud:
     points = points[np.all((points > low - pitch) & (points < high + pitch), 1)]
     depth = -distance(points)
     points, depth = points[depth > -pitch / 2], depth[depth > -pitch / 2]
+    order, counts, centres = _cells(points)
+    points, depth = points[order], depth[order]
     cortex, spongy = tissue(points)
-    return Cloud(points, depth, cortex, spongy, pitch)
+    reach = CELL * 3**0.5 / 2
+    points = np.ascontiguousarray(points.T).T
+    return Cloud(
+        points, depth, cortex, spongy.astype("f4"), pitch, counts, centres, reach
+    )
+
+
+def _cells(points):
+    """Order that sorts points by cube of edge CELL; each cube's count and centre."""
+    cells, owner, counts = np.unique(
+        np.floor(points / CELL).astype(np.int64) @ [1, 1000, 1000000],
+        return_inverse=True,
+        return_counts=True,
+    )
+    order = np.argsort(owner, kind="stable")
+    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    corner = np.floor(points[order[first]] / CELL)
+    assert len(cells) == len(corner)
+    return order, counts, ((corner + 0.5) * CELL).astype(np.float32)
 
 
 def _askew():

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.phantom import anatomy, bones, solids
+from data_prep.phantom import anatomy, solids
+from data_prep.phantom.materials import FAT, MUSCLE
 
 SOURCE_TO_OBJECT = 1000.0
 SOURCE_TO_DETECTOR = 1150.0
 MAGNIFICATION = SOURCE_TO_DETECTOR / SOURCE_TO_OBJECT
-HIP_REACH = 33.0
 
 
 class Camera(NamedTuple):
@@ -31,11 +31,16 @@ class Camera(NamedTuple):
 
     def project(self, points):
         """Detector coordinates u (to the right), v (down) in mm, and magnification."""
-        offset = points - np.asarray(self.source, np.asarray(points).dtype)
-        dtype = offset.dtype
-        magnification = SOURCE_TO_DETECTOR / (offset @ self.beam.astype(dtype))
-        u = offset @ self.right.astype(dtype) * magnification
-        return u, -(offset @ self.up.astype(dtype)) * magnification, magnification
+        axes = np.stack([self.right, -self.up, self.beam])
+        shift = (axes @ self.source)[:, None].astype(points.dtype)
+        u, v, depth = axes.astype(points.dtype) @ points.T - shift
+        magnification = np.asarray(SOURCE_TO_DETECTOR, points.dtype) / depth
+        return u * magnification, v * magnification, magnification
+
+    def sees(self, centres, reach):
+        """Whether balls of `reach` mm about `centres` [n, 3] may show: bool [n]."""
+        u, v, magnification = self.project(centres)
+        return np.maximum(abs(u), abs(v)) < self.field / 2 + reach * magnification
 
     def rays(self, rows, columns, size):
         """Unit directions [n, 3] through pixel coordinates of a `size` px square."""
@@ -81,12 +86,12 @@ def splat(camera: Camera, points, mass, size) -> np.ndarray:
     """
     u, v, magnification = camera.project(points)
     pitch = camera.field / size
-    x = u / np.float32(pitch) + np.float32(size / 2 + 0.5)
-    y = v / np.float32(pitch) + np.float32(size / 2 + 0.5)
-    seen = (x > 0) & (x < size + 1) & (y > 0) & (y < size + 1)
-    x, y = x[seen], y[seen]
-    weight = mass[seen] * magnification[seen] ** 2 / np.float32(pitch * pitch)
-    column, row = x.astype(np.int32), y.astype(np.int32)
+    x = u * np.float32(1 / pitch) + np.float32(size / 2 + 0.5)
+    y = v * np.float32(1 / pitch) + np.float32(size / 2 + 0.5)
+    seen = np.maximum(abs(u), abs(v)) < np.float32(camera.field / 2 + 0.49 * pitch)
+    weight = mass * np.square(magnification) * np.float32(pitch**-2) * seen
+    x, y = (np.clip(axis, 0, np.float32(size + 0.999)) for axis in (x, y))
+    column, row = x.astype(np.intp), y.astype(np.intp)
     x, y = x - column, y - row
     wide = size + 2
     corner = row * wide + column
@@ -124,7 +129,7 @@ def _soft(scene, camera, size):
     flesh = depth(scene.flesh)
     skin = np.maximum(depth(scene.body), flesh)
     gas = np.minimum(depth(scene.gas), flesh)
-    path = anatomy.FAT * (skin - flesh) + anatomy.MUSCLE * (flesh - 0.7 * gas)
+    path = FAT * (skin - flesh) + MUSCLE * (flesh - 0.7 * gas)
     return path.reshape(size, size)
 
 
@@ -133,12 +138,12 @@ def _metal(scene, camera, size):
     fine = 2 * size
     image = np.zeros((fine, fine), np.float32)
     pitch = camera.field / fine
-    for spans, attenuation, centre, reach in scene.metal:
-        u, v, magnification = camera.project(np.asarray(centre)[None])
-        middle = np.array([v[0], u[0]]) / pitch + fine / 2
-        extent = reach * magnification[0] / pitch * 1.1
-        low = np.clip(np.floor(middle - extent), 0, fine).astype(int)
-        high = np.clip(np.ceil(middle + extent), 0, fine).astype(int)
+    for spans, attenuation, balls in scene.metal:
+        u, v, magnification = camera.project(balls[:, :3])
+        middle = np.stack([v, u]) / pitch + fine / 2
+        extent = balls[:, 3] * magnification / pitch * 1.1
+        low = np.clip(np.floor(middle - extent).min(1), 0, fine).astype(int)
+        high = np.clip(np.ceil(middle + extent).max(1), 0, fine).astype(int)
         if np.any(high <= low):
             continue
         box = tuple(slice(*pair) for pair in zip(low, high, strict=True))
@@ -156,76 +161,9 @@ def attenuate(scene: anatomy.Scene, camera: Camera, size: int, pitch: float):
     if coarse < size:
         grow = resample(coarse, size)
         bone = grow @ bone @ grow.T
-    soft_size = min(size, 256)
+    soft_size = min(size, max(64, size // 2))
     soft = _soft(scene, camera, soft_size)
     if soft_size < size:
         grow = resample(soft_size, size)
         soft = grow @ soft @ grow.T
     return Attenuation(soft, bone, _metal(scene, camera, size))
-
-
-def stance(view: str, side: str, rng: np.random.Generator):
-    """Azimuth, elevation, roll (deg) and the legs for a view, with human slack.
-
-    Obliques are Judet's, 38 to 46 deg either way. A lateral of one hip is cross-table:
-    the tube 38 deg caudad of the table's plane, the other thigh lifted out of the
-    field. A lateral of both is a right lateral turned 14 deg short of 90, right thigh
-    20 deg forward, so that the right hip lies in front (viewer's left) and, nearer
-    to the detector, is magnified less.
-    """
-    tilt, roll, turn = rng.normal(size=3).clip(-2, 2) * [3.0, 1.5, 2.0]
-    slack = rng.normal(size=(2, 3)).clip(-2, 2) * np.radians([1.5, 2.5, 6])
-    lean = rng.choice([-1, 1]) * rng.uniform(38, 46)
-    legs = {
-        name: anatomy.Leg(*(slack[i] + np.radians([0, 3, 2])))
-        for i, name in enumerate(anatomy.SIDES)
-    }
-    if view == "AP":
-        return turn, tilt, roll, legs
-    if view == "oblique":
-        return lean, tilt, roll, legs
-    if side == "both":
-        legs["right"] = legs["right"]._replace(flexion=np.radians(22 + tilt))
-        legs["left"] = legs["left"]._replace(flexion=np.radians(-6 + tilt / 2))
-        return 76 + turn / 2, tilt / 2, roll, legs
-    other = "left" if side == "right" else "right"
-    legs[other] = anatomy.Leg(np.radians(105), np.radians(10), 0.0)
-    return -90 * anatomy.SIDES[side] + turn * 2, 38 + tilt, roll * 2, legs
-
-
-def frame(view: str, side: str, rng: np.random.Generator):
-    """Camera and legs: the field laid on both hips or, lateral of it, on one.
-
-    Fields on the detector, mm over the patient's scale: 430 for both (410 lateral),
-    225 AP, 200 oblique, 215 lateral for one. A field of one hip is moved away from
-    the other hip until a ball of 33 mm about that one's centre lies outside.
-    """
-    azimuth, elevation, roll, legs = stance(view, side, rng)
-    across, down, zoom = rng.normal(size=3).clip(-2, 2) * [4.0, 5.0, 0.02]
-    if side == "both":
-        field = {"lateral": 400.0}.get(view, 430.0) * (1 + zoom)
-        target = np.array([across, 15.0, {"lateral": -8.0}.get(view, 12.0) + down])
-        return aim(target, azimuth, elevation, roll, field), legs
-    sign = anatomy.SIDES[side]
-    hip = bones.HIP * [sign, 1, 1]
-    field = {"AP": 225.0, "oblique": 200.0, "lateral": 215.0}[view] * (1 + zoom)
-    camera = aim(hip, azimuth, elevation, roll, field)
-    shift = {"AP": (8 * sign, 24), "oblique": (14 * sign, 18), "lateral": (0, 28)}[view]
-    right, fall = shift[0] + across, shift[1] + down
-    target = hip + right * camera.right - fall * camera.up
-    camera = aim(target, azimuth, elevation, roll, field)
-    return _shun(camera, bones.HIP * [-sign, 1, 1]), legs
-
-
-def _shun(camera, hip):
-    """Move the tube and field sideways until `hip` and its ball are out of sight."""
-    u, v, magnification = (float(value[0]) for value in camera.project(hip[None]))
-    needed = camera.field / 2 + HIP_REACH * magnification
-    lacking = needed - max(abs(u), abs(v))
-    if lacking <= 0:
-        return camera
-    if abs(u) >= abs(v):
-        step = -np.sign(u) * camera.right * lacking
-    else:
-        step = np.sign(v) * camera.up * lacking
-    return camera._replace(source=camera.source + step / magnification)

@@ -24,11 +24,10 @@ class Ellipsoid(NamedTuple):
     radii: np.ndarray
 
     def __call__(self, origin, directions):
-        start = ((origin - self.centre) / self.radii).astype(np.float32)
-        slope = directions / np.float32(self.radii)
-        a = np.einsum("ij,ij->i", slope, slope)
-        b = slope @ start
-        root = np.sqrt(np.maximum(b * b - a * (start @ start - 1), 0))
+        start = (origin - self.centre) / self.radii
+        a = np.square(directions) @ np.float32(1 / np.square(self.radii))
+        b = directions @ np.float32(start / self.radii)
+        root = np.sqrt(np.maximum(b * b - a * np.float32(start @ start - 1), 0))
         return between((-b - root) / a, (-b + root) / a)
 
 
@@ -67,7 +66,7 @@ class Capsule(NamedTuple):
         )
 
     def _mantle(self, origin, directions):
-        """The frustum between the circles in which the common cone touches the balls."""
+        """The frustum between the circles where the common cone touches the balls."""
         axis = np.float32(self.end - self.start)
         length = float(np.linalg.norm(axis))
         sine = (self.start_radius - self.end_radius) / max(length, 1e-6)
@@ -130,6 +129,8 @@ def length(*spans):
     With starts and ends sorted apart, a gap lies before the k-th start if and only
     if all k - 1 earlier intervals have ended: union = span - sum of such gaps.
     """
+    if len(spans) == 1:
+        return spans[0][1] - spans[0][0]
     starts = np.sort(np.stack([span[0] for span in spans], -1), -1)
     ends = np.sort(np.stack([span[1] for span in spans], -1), -1)
     gaps = np.maximum(starts[:, 1:] - ends[:, :-1], 0).sum(-1)

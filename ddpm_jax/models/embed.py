@@ -22,7 +22,10 @@ class CategoricalEmbedding(nnx.Module):
     """A table with one row a value; row 0 is "not known"."""
 
     def __init__(self, field, emb, *, rngs):
-        self.table = nnx.Embed(len(field.values) + 1, emb, rngs=rngs)
+        init = nnx.initializers.normal(0.3)
+        self.table = nnx.Embed(
+            len(field.values) + 1, emb, embedding_init=init, rngs=rngs
+        )
 
     def __call__(self, code):
         return self.table(code)

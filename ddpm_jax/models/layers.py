@@ -125,6 +125,31 @@ def rotary_angles(height, width, channels):
     return angles.reshape(height * width, channels // 2).astype(np.float32)
 
 
+POSITION_FEATURES = 16
+
+
+def position_features(height, width):
+    """float32 [h, w, 16]: sines and cosines of row and column, whole-image waves first.
+
+    Radiographs are taken in set positions, so that where a pixel lies says much.
+    """
+    frequencies = math.pi / 2 * 2.0 ** np.arange(POSITION_FEATURES // 4)
+    rows = (np.arange(height) + 0.5) / height * 2 - 1
+    columns = (np.arange(width) + 0.5) / width * 2 - 1
+    angles = np.concatenate(
+        [
+            np.broadcast_to(
+                rows[:, None, None] * frequencies, (height, width, len(frequencies))
+            ),
+            np.broadcast_to(
+                columns[None, :, None] * frequencies, (height, width, len(frequencies))
+            ),
+        ],
+        axis=-1,
+    )
+    return np.concatenate([np.sin(angles), np.cos(angles)], -1).astype(np.float32)
+
+
 def rotary(x, angles):
     """Rotate channel pairs of x [b, n, heads, channels] by angles [n, channels / 2]."""
     sin, cos = jnp.sin(angles)[None, :, None], jnp.cos(angles)[None, :, None]

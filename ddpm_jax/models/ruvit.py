@@ -56,6 +56,8 @@ class RUViT(nnx.Module):
         self.dtype = dtype
         self.embedding = Embedding(schema, emb, rngs=rngs)
         self.stem = dense(patch**2, channels[0], rngs=rngs)
+        self.position = dense(layers.POSITION_FEATURES, channels[0], rngs=rngs)
+        self.inject = dense(emb, channels[-1], rngs=rngs)
         self.head_norm = AdaRMSNorm(channels[0], emb, rngs=rngs)
         self.head = dense(channels[0], patch**2, rngs=rngs, zero=True)
 
@@ -83,13 +85,16 @@ class RUViT(nnx.Module):
                 f"model.patch = {self.patch} and {self.levels + 1} channel widths."
             )
         e = self.embedding(logsnr, cond, max(height, width))
-        x = self.stem(layers.space_to_depth(z, self.patch)).astype(self.dtype)
+        x = self.stem(layers.space_to_depth(z, self.patch))
+        x += self.position(layers.position_features(*x.shape[1:3]))[None]
+        x = x.astype(self.dtype)
         high, low = [], []
         for blocks, shrink in zip(self.down, self.shrink, strict=True):
             x = self._run(blocks, x, e)
             high.append(x)
             x = shrink(layers.mean_pool2(x))
             low.append(x)
+        x += self.inject(e)[:, None, None].astype(self.dtype)
         x = self._run(self.middle, x, e, key)
         for blocks, grow in reversed(list(zip(self.up, self.grow, strict=True))):
             x = high.pop() + layers.upsample2(grow(x - low.pop()))

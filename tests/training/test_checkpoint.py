@@ -60,7 +60,9 @@ def test_newest_good_checkpoint_is_used(workdir, damage, monkeypatch):
         damage(path)
         assert checkpoints.fault(4) == DAMAGE[damage].format(name)
         assert checkpoints.latest() == 2
-    assert [text % rest for text, *rest in warned] == [DAMAGE[damage].format(name)]
+    assert [text % tuple(rest) for text, *rest in warned] == [
+        DAMAGE[damage].format(name)
+    ]
 
 
 def test_a_stray_file_is_a_fault(workdir):

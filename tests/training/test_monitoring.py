@@ -38,9 +38,9 @@ def test_scalars_reach_tensorboard(events, tiny_run):
 def test_images_and_texts_reach_tensorboard(events, tiny_run):
     assert events.Tags()["images"] == ["samples"]
     (shown,) = events.Images("samples")
-    sheet = Image.open(tiny_run / "samples" / "step_0000004.png")
-    assert shown.step == 4 and (shown.width, shown.height) == sheet.size
-    texts = [tag for tag in events.Tags()["tensors"]]
+    with Image.open(tiny_run / "samples" / "step_0000004.png") as sheet:
+        assert shown.step == 4 and (shown.width, shown.height) == sheet.size
+    texts = events.Tags()["tensors"]
     assert any("parameters" in tag for tag in texts)
     assert any("config" in tag for tag in texts)
 
@@ -58,7 +58,7 @@ def test_metrics_jsonl(tiny_run):
 
 def test_loss_curve(tiny_run):
     with Image.open(tiny_run / "loss.png") as picture:
-        assert picture.width > 500 and len(set(picture.convert("L").getdata())) > 10
+        assert picture.width > 500 and np.ptp(np.asarray(picture.convert("L"))) > 200
 
 
 def test_metrics_of_a_resumed_run_are_in_order(tmp_path):

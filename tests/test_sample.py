@@ -1,0 +1,136 @@
+"""`python -m ddpm_jax.sample`: what it makes, and what it says of a bad request."""
+
+import csv
+import hashlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_jax.conditions.presets import PELVIS
+from ddpm_jax.sample import read_conditions
+
+PROMPT = "AP pelvis, both hips, right hip prosthesis, 67-year-old woman, BMI 31"
+
+
+def manifest(out):
+    with open(out / "manifest.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def pixels(out):
+    images = []
+    for row in manifest(out):
+        with Image.open(out / row["file"]) as image:
+            assert image.mode == "I;16" and image.size == (16, 16)
+            images.append(np.asarray(image).copy())
+    return images
+
+
+def test_prompt_to_files(command, tiny_run, tmp_path):
+    out = tmp_path / "images"
+    result = command(
+        "sample",
+        *(f"--workdir={tiny_run}", f"--out={out}", f"--prompt={PROMPT}"),
+        *("--count=3", "--seed=5"),
+    )
+    assert result.status == 0, result.err
+    assert "prosthesis_right = yes ('right hip prosthesis')" in result.out
+    assert str(out / "contact_sheet.png") in result.out
+    names = [f"{i:06d}.png" for i in range(3)]
+    assert sorted(p.name for p in out.iterdir()) == sorted(
+        [*names, "contact_sheet.png", "manifest.csv"]
+    )
+    rows = manifest(out)
+    assert [row["file"] for row in rows] == names
+    assert [row["seed"] for row in rows] == ["5", "6", "7"]
+    assert {row["prompt"] for row in rows} == {PROMPT}
+    assert {(row["view"], row["side"], row["sex"]) for row in rows} == {
+        ("AP", "both", "F")
+    }
+    assert {(row["age"], row["bmi"], row["prosthesis_left"]) for row in rows} == {
+        ("67.0", "31.0", "")
+    }
+    assert {len(row["model_sha256"]) for row in rows} == {64}
+    images = pixels(out)
+    assert not np.array_equal(images[0], images[1])
+    with Image.open(out / "contact_sheet.png") as sheet:
+        assert sheet.width > 3 * 200 or sheet.height > 2 * 200
+
+
+def test_run_and_its_export_make_the_same_images(
+    command, tiny_run, tiny_export, tmp_path
+):
+    """And an image does not change with the number that is asked for."""
+    weights = hashlib.sha256((tiny_export / "weights.safetensors").read_bytes())
+    sources = {"run": f"--workdir={tiny_run}", "export": f"--sampler={tiny_export}"}
+    for name, source in sources.items():
+        result = command(
+            "sample", source, f"--out={tmp_path / name}", "--prompt=AP", "--count=3"
+        )
+        assert result.status == 0, result.err
+    for one, other in zip(*(pixels(tmp_path / n) for n in sources), strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1  # two compilations
+    assert manifest(tmp_path / "export")[0]["model_sha256"] == weights.hexdigest()
+
+
+def test_conditions_with_seeds(command, tiny_export, tmp_path):
+    """Each line has its seed, or goes on from --seed; prompt and columns combine."""
+    table = tmp_path / "conditions.csv"
+    table.write_text(
+        "view,age,seed,prompt\nAP,67,7,\nlateral,,7,\n,,,oblique left hip\nAP,67,7,\n"
+    )
+    out = tmp_path / "images"
+    result = command(
+        "sample",
+        *(f"--sampler={tiny_export}", f"--out={out}", f"--conditions={table}"),
+        "--seed=100",
+    )
+    assert result.status == 0, result.err
+    rows = manifest(out)
+    assert [row["seed"] for row in rows] == ["7", "7", "102", "7"]
+    assert [row["view"] for row in rows] == ["AP", "lateral", "oblique", "AP"]
+    assert [row["side"] for row in rows] == ["", "", "left", ""]
+    assert [row["age"] for row in rows] == ["67.0", "", "", "67.0"]
+    first, other, _, again = pixels(out)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("view,age\nAP,67\nPA,60\n", "line 3: view = 'PA': expected one of AP"),
+        ("view,age\nAP,sixty\n", "line 2: age = 'sixty': expected a number from 0"),
+        ("seed\n-1\n", "line 2: seed = '-1': expected a whole number from 0"),
+        ("seed\n1.5\n", "line 2: seed = '1.5'"),
+        ("prompt\nAP\nblue\n", "line 3: prompt: cannot read 'blue'"),
+        ("view,weight\nAP,80\n", "columns weight: expected some of view, side"),
+        ("view,age\n", "no rows; expected one an image"),
+        ("", "no rows; expected one an image"),
+    ],
+)
+def test_conditions_that_cannot_be_read(tmp_path, text, message):
+    table = tmp_path / "conditions.csv"
+    table.write_text(text)
+    with pytest.raises(ValueError) as raised:
+        read_conditions(str(table), PELVIS)
+    assert message in str(raised.value) and str(table) in str(raised.value)
+
+
+def test_conditions_that_are_not_there(command, tiny_export, tmp_path):
+    result = command(
+        "sample",
+        *(f"--sampler={tiny_export}", f"--out={tmp_path / 'out'}"),
+        f"--conditions={tmp_path / 'none.csv'}",
+    )
+    assert result.status == 1 and "none.csv" in result.err
+    assert len(result.err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_stated_column_wins_over_the_prompt(tmp_path):
+    table = tmp_path / "conditions.csv"
+    table.write_text("prompt,age\nAP 67-year-old,50\n")
+    ((row, seed, prompt),) = read_conditions(str(table), PELVIS)
+    assert (row["view"], row["age"], seed, prompt) == ("AP", 50, None, "AP 67-year-old")
