@@ -42,7 +42,7 @@ $(Q)/key: | $(VENV)/.base
 $(Q)/shards/manifest.json: $(Q)/archive/labels.csv $(Q)/key
 	@echo "== 2/6 Converting DICOM to shards of de-identified records"
 	$(RUN) -m data_prep.convert --dicom $(Q)/archive --labels $(Q)/archive/labels.csv \
-	  --out $(Q)/shards --size 32 --key_file $(Q)/key --overwrite
+	  --out $(Q)/shards --size 64 --key_file $(Q)/key --overwrite
 
 $(Q)/.trained: $(Q)/shards/manifest.json
 	@echo "== 3/6 Training a small conditional diffusion model (about 8 minutes)"
@@ -81,7 +81,7 @@ $(Q)/held_out/labels.csv: | $(VENV)/.base
 
 $(Q)/held_out_shards/manifest.json: $(Q)/held_out/labels.csv $(Q)/key
 	$(RUN) -m data_prep.convert --dicom $(Q)/held_out --labels $(Q)/held_out/labels.csv \
-	  --out $(Q)/held_out_shards --size 32 --key_file $(Q)/key --overwrite
+	  --out $(Q)/held_out_shards --size 64 --key_file $(Q)/key --overwrite
 
 agreement: $(Q)/.trained $(Q)/held_out_shards/manifest.json
 	@echo "== A classifier trained on held-out phantoms reads 200 synthetic images"

@@ -1,4 +1,4 @@
-"""The published setting: cosine schedule, T = 1000, eps-prediction, plain loss, U-Net.
+"""The published setting: cosine T = 1000, eps-prediction, plain loss, U-Net.
 
 Ancestral sampling over all 1000 steps; guidance at every step; a constant average of
 0.9999. 40,000,000 images seen. Beside pelvis_1024.py it is the baseline, not the advice.

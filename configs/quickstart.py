@@ -12,11 +12,11 @@ from configs import pelvis_1024
 
 def get_config():
     config = pelvis_1024.get_config()
-    config.image_size = 32
+    config.image_size = 64
     config.data.batch = 32
     config.data.workers = 0
 
-    config.model.patch = 2
+    config.model.patch = 4
     config.model.channels = (48, 96)
     config.model.down = (1,)
     config.model.up = (1,)
@@ -32,7 +32,7 @@ def get_config():
     config.optimizer.decay = "cosine"
     config.ema.widths = (0.10,)
 
-    config.sampler.low = -10.0
+    config.sampler.low = -11.0
     config.sampler.high = 10.0
     config.sampler.ema = 0.10
 

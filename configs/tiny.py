@@ -13,6 +13,7 @@ from configs import quickstart
 def get_config():
     config = quickstart.get_config()
     config.image_size = 16
+    config.model.patch = 2
     config.data.batch = 8
     config.model.channels = (16, 32)
     config.model.middle = 1

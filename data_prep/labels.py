@@ -1,10 +1,11 @@
 """The label table: read strictly, joined one to one, never by truthiness."""
 
-import math
+import posixpath
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from data_prep.codes import Rejected
@@ -54,15 +55,18 @@ def read_labels(path: Path, schema: Schema) -> Labels:
     _check_values(
         table[columns].apply(lambda c: c.str.lower()), path, schema, first_row
     )
-    converted = {name: _convert(table[name], schema[name]) for name in columns}
-    rows = []
-    patients = table.get(PATIENT_COLUMN, pd.Series([""] * len(table)))
-    for index, patient in enumerate(patients):
-        values = {name: column[index] for name, (column, _) in converted.items()}
-        outside = any(bad[index] for _, bad in converted.values())
-        rows.append(Label(index, values, outside, patient))
+    converted = [_convert(table[name], schema[name]) for name in columns]
+    values = zip(*(column for column, _ in converted), strict=True)
+    outside = np.logical_or.reduce([bad for _, bad in converted]).tolist()
+    patients = table.get(PATIENT_COLUMN, pd.Series("", table.index)).tolist()
+    rows = [
+        Label(index, dict(zip(columns, row, strict=True)), bad, patient)
+        for index, (row, bad, patient) in enumerate(
+            zip(values, outside, patients, strict=True)
+        )
+    ]
     by_uid = _index(table.get(UID_COLUMN), str)
-    by_path = _index(table.get(PATH_COLUMN), lambda text: str(PurePosixPath(text)))
+    by_path = _index(table.get(PATH_COLUMN), posixpath.normpath)
     return Labels(rows, by_uid, by_path)
 
 
@@ -140,23 +144,23 @@ def _are_numbers(cells):
     return cells.isin(NOT_KNOWN) | pd.to_numeric(cells, errors="coerce").notna()
 
 
-def _convert(cells, field) -> tuple[list, list]:
+def _convert(cells, field) -> tuple[list, np.ndarray]:
     """(canonical values, whether out of range) of cells that passed the check."""
-    lowered = cells.str.lower()
+    cells = cells.str.lower()
     if field.kind == "categorical":
         spelling = {value.lower(): value for value in field.values}
-        return [spelling.get(cell) for cell in lowered], [False] * len(cells)
-    numbers = [math.nan if c in NOT_KNOWN else float(c) for c in lowered]
-    inside = [field.low <= number <= field.high for number in numbers]
-    outside = [
-        not ok and not math.isnan(n) for ok, n in zip(inside, numbers, strict=True)
-    ]
-    return [n if ok else None for n, ok in zip(numbers, inside, strict=True)], outside
+        spelling |= dict.fromkeys(UNKNOWN)
+        return [spelling[cell] for cell in cells.tolist()], np.zeros(len(cells), bool)
+    numbers = pd.to_numeric(cells, errors="coerce")
+    numbers = numbers.to_numpy(np.float64)
+    inside = (field.low <= numbers) & (numbers <= field.high)
+    values = np.where(inside, numbers.astype(object), None).tolist()
+    return values, ~inside & ~np.isnan(numbers)
 
 
 def _index(keys, normalise):
     index = {}
-    for row, key in enumerate(() if keys is None else keys):
+    for row, key in enumerate([] if keys is None else keys.tolist()):
         if key:
             index.setdefault(normalise(key), []).append(row)
     return index
