@@ -94,7 +94,7 @@ clean-quickstart:
 # ---- Tests ----
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -1,7 +1,7 @@
 """The published setting: cosine T = 1000, eps-prediction, plain loss, U-Net.
 
-Ancestral sampling over all 1000 steps; guidance at every step; a constant average of
-0.9999. 40,000,000 images seen. Beside pelvis_1024.py it is the baseline, not the advice.
+Ancestral sampling over all 1000 steps, guidance at every step, a constant average of
+0.9999, 40,000,000 images seen. The baseline beside pelvis_1024.py, not the advice.
 
 Command   python -m ddpm_jax.train --config configs/paper.py --workdir DIR
               --config.data.folder=DATA

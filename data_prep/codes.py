@@ -28,6 +28,7 @@ ACTIONS = {
     "BLANK": "dead",
     "LABEL_DUP": "dead",
     "ENCODE_ERROR": "dead",
+    "CRASH": "dead",
 }
 """Code to action. Every listed file ends in exactly one of them."""
 
@@ -58,6 +59,7 @@ MEANINGS = {
     "BAD_LUT": "a lookup table that cannot be read",
     "BLANK": "fewer than 16 grey levels",
     "LABEL_DUP": "more than one row in the label table",
+    "CRASH": "reading it failed in a way that nobody foresaw",
     "ENCODE_ERROR": "the codec did not give back what it was given",
 }
 

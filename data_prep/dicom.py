@@ -22,7 +22,7 @@ from pydicom.filereader import read_dataset
 
 from data_prep import decode, geometry, luts
 from data_prep.codes import Rejected
-from data_prep.values import numbers, quiet, text, texts, whole
+from data_prep.values import numbers, quiet, text, texts, values, whole
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
 DX_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -71,7 +71,7 @@ def scan(path: Path, root: Path) -> Header:
         dataset = _parse(file, stop_before_pixels=True)
         check_header(dataset, syntax)
         return Header(
-            uid=str(dataset.get("SOPInstanceUID") or "").strip(),
+            uid=text(dataset, "SOPInstanceUID"),
             patient=_patient(dataset),
             sex=text(dataset, "PatientSex"),
             age=text(dataset, "PatientAge"),
@@ -193,8 +193,10 @@ def _may_name_somebody(dataset):
 
 def _patient(dataset) -> str:
     """issuer|PatientID, '' without a PatientID: two hospitals may share a number."""
-    patient = str(dataset.get("PatientID") or "").strip()
-    issuer = str(dataset.get("IssuerOfPatientID") or "").strip()
+    patient, issuer = (
+        "\\".join(map(str, values(dataset, keyword))).strip()
+        for keyword in ("PatientID", "IssuerOfPatientID")
+    )
     return f"{issuer}|{patient}" if patient else ""
 
 
@@ -227,13 +229,13 @@ def display(dataset: Dataset, syntax: str) -> Radiograph:
 
 def _table(dataset, index, hidden, low, high):
     """(displayed value of each possible stored value, VOI source, flags)."""
-    values, modality_flags = luts.modality(dataset, np.arange(low, high + 1))
-    voi = luts.voi(dataset, values, signed=bool(values.min() < 0))
+    inputs, modality_flags = luts.modality(dataset, np.arange(low, high + 1))
+    voi = luts.voi(dataset, inputs, signed=bool(inputs.min() < 0))
     shown = voi.shown
     if shown is None:
         counted = index if hidden is None else index[~hidden]
-        counts = np.bincount(counted.ravel(), minlength=len(values))
-        shown = luts.percentiles(values, counts)
+        counts = np.bincount(counted.ravel(), minlength=len(inputs))
+        shown = luts.percentiles(inputs, counts)
     return shown, voi.source, modality_flags | voi.flags
 
 

@@ -85,6 +85,8 @@ def scan_file(path: str, root: Path) -> Scanned:
         return Scanned(path, (0, 0), None, rejected.code)
     except OSError:
         return Scanned(path, (0, 0), None, "NOT_REGULAR")
+    except Exception:  # one file must not end the run, whatever is in it
+        return Scanned(path, (0, 0), None, "CRASH")
 
 
 def make_plan(

@@ -104,6 +104,8 @@ def convert_row(row: Row, ids: Ids, settings: Settings) -> tuple[Outcome, bytes 
         )
     except Rejected as rejected:
         return Outcome(row.row_id, rejected.code, "", patient_key), None
+    except Exception:  # one file must not end the run, whatever is in it
+        return Outcome(row.row_id, "CRASH", "", patient_key), None
     outcome = Outcome(
         row.row_id, "WRITTEN", record.record_id.hex(), patient_key, record.flags
     )

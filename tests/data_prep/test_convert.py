@@ -305,6 +305,19 @@ def test_header_that_contradicts_the_table(tmp_path):
         pipeline.run(job(tmp_path / "a", labels, tmp_path / "o2", max_conflict=0.2))
 
 
+@pytest.mark.parametrize("step", ["scan", "read"])
+def test_defect_of_ours_costs_one_file(tmp_path, monkeypatch, step):
+    folder, labels = archive(tmp_path, count=4)
+    good = getattr(dicom, step)
+
+    def sometimes(path, root):
+        return 1 / 0 if path.name == "002.dcm" else good(path, root)
+
+    monkeypatch.setattr(dicom, step, sometimes)
+    manifest = pipeline.run(job(folder, labels, tmp_path / "out"))
+    assert manifest.ledger["codes"] == {"CRASH": 1, "WRITTEN": 3}
+
+
 def test_lost_file_is_fatal(tmp_path, monkeypatch):
     folder, labels = archive(tmp_path, count=4)
     monkeypatch.setattr(planning, "drops", lambda outcomes: {})
