@@ -1,4 +1,4 @@
-"""Turn an archive of DICOM radiographs and a label table into training data.
+r"""Turn an archive of DICOM radiographs and a label table into training data.
 
     python -m data_prep.convert --make_key key.txt
     python -m data_prep.convert --dicom archive --labels labels.csv --out data \
@@ -55,7 +55,7 @@ ID_MODE = flags.DEFINE_enum(
 SPLITS = flags.DEFINE_list(
     "splits",
     ["train=0.8", "validation=0.1", "test=0.1"],
-    "Splits and their shares of the patients.",
+    "Splits and their shares of the patients, with commas between.",
     flag_values=FLAGS,
 )
 RECORDS_PER_SHARD = flags.DEFINE_integer(
@@ -96,7 +96,10 @@ AUDIT = flags.DEFINE_string(
     flag_values=FLAGS,
 )
 OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Make --out anew if it exists.", flag_values=FLAGS
+    "overwrite",
+    False,
+    "Make --out anew if it exists; shards that would not change are kept.",
+    flag_values=FLAGS,
 )
 
 

@@ -109,6 +109,27 @@ def run_block(block, x, e, key, *, remat):
     return call(x, e, key)
 
 
+def positions(height, width):
+    """float64 [h, w, 2]: row and column of each pixel's centre, in (-1, 1)."""
+    rows = (np.arange(height) + 0.5) / height * 2 - 1
+    columns = (np.arange(width) + 0.5) / width * 2 - 1
+    return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
+
+
+POSITION_FEATURES = 16
+
+
+def position_features(height, width):
+    """float32 [h, w, 16]: sines and cosines of row and column, from half a wave up.
+
+    Radiographs are taken in set positions, so that where a pixel lies says much.
+    """
+    frequencies = math.pi / 2 * 2.0 ** np.arange(POSITION_FEATURES // 4)
+    angles = positions(height, width)[..., None] * frequencies
+    waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
+    return waves.reshape(height, width, POSITION_FEATURES).astype(np.float32)
+
+
 def rotary_angles(height, width, channels):
     """float32 [h * w, channels / 2]: half for the row, half for the column.
 
@@ -117,37 +138,8 @@ def rotary_angles(height, width, channels):
     Heo et al., 2024; normalised positions, Crowson et al., 2024).
     """
     frequencies = np.geomspace(math.pi, 10 * math.pi, channels // 4)
-    rows = (np.arange(height) + 0.5) / height * 2 - 1
-    columns = (np.arange(width) + 0.5) / width * 2 - 1
-    row, column = np.meshgrid(rows, columns, indexing="ij")
-    positions = np.stack([row.ravel(), column.ravel()], axis=1)
-    angles = positions[:, :, None] * frequencies
+    angles = positions(height, width)[..., None] * frequencies
     return angles.reshape(height * width, channels // 2).astype(np.float32)
-
-
-POSITION_FEATURES = 16
-
-
-def position_features(height, width):
-    """float32 [h, w, 16]: sines and cosines of row and column, whole-image waves first.
-
-    Radiographs are taken in set positions, so that where a pixel lies says much.
-    """
-    frequencies = math.pi / 2 * 2.0 ** np.arange(POSITION_FEATURES // 4)
-    rows = (np.arange(height) + 0.5) / height * 2 - 1
-    columns = (np.arange(width) + 0.5) / width * 2 - 1
-    angles = np.concatenate(
-        [
-            np.broadcast_to(
-                rows[:, None, None] * frequencies, (height, width, len(frequencies))
-            ),
-            np.broadcast_to(
-                columns[None, :, None] * frequencies, (height, width, len(frequencies))
-            ),
-        ],
-        axis=-1,
-    )
-    return np.concatenate([np.sin(angles), np.cos(angles)], -1).astype(np.float32)
 
 
 def rotary(x, angles):
