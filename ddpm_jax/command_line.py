@@ -42,7 +42,7 @@ def run(main: Callable[[], None], doc: str, values: flags.FlagValues) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        fail("interrupted; the same command goes on from what is saved.", 130)
+        fail("interrupted.", 130)
     except MISTAKES as error:
         fail(str(error), 1)
 

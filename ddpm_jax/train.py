@@ -91,6 +91,7 @@ def train(config, workdir: Path) -> None:
         batches = pipeline.prefetch(data, put)
         show = SampleGrid(config, net, schema, workdir / "samples", writer)
         clock, total = monitoring.Clock(config.data.batch), None
+        number = start
         with monitoring.progress(config.train.steps, start) as bar:
             for number in range(start + 1, config.train.steps + 1):
                 batch, data_state = next(batches)
@@ -113,6 +114,7 @@ def train(config, workdir: Path) -> None:
         interrupted = stop()
     pictures.loss_curve(workdir / "loss.png", monitoring.read_metrics(workdir))
     if interrupted:
+        print(f"step {number} is saved; the same command goes on from there")
         raise KeyboardInterrupt
     print(f"trained to step {config.train.steps}; see {workdir / 'loss.png'}")
 

@@ -14,27 +14,33 @@ import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 from tqdm import tqdm
 
 from data_prep.phantom import archive
+from ddpm_jax import command_line
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("out", None, "Folder to make; must be new or empty.")
-flags.DEFINE_integer("count", 1000, "Number of pictures, 1 or more.")
-flags.DEFINE_integer("seed", 0, "Seed of everything random, 0 or more.")
-flags.DEFINE_integer("size", 128, "Rows and columns of each picture, 16 to 4096.")
-flags.DEFINE_bool("overwrite", False, "Replace the archive that --out holds.")
-flags.DEFINE_integer("workers", None, "Processes [default: the number of cores].")
+FLAGS = command_line.new_flags()
+OUT = flags.DEFINE_string("out", None, "The folder to make.", flag_values=FLAGS)
+COUNT = flags.DEFINE_integer("count", 1000, "Number of images.", flag_values=FLAGS)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of all that is random.", flag_values=FLAGS)
+SIZE = flags.DEFINE_integer(
+    "size", 128, "Rows and columns of each image, 16 to 4096.", flag_values=FLAGS
+)
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Replace the archive in --out.", flag_values=FLAGS
+)
+WORKERS = flags.DEFINE_integer(
+    "workers", None, "Processes; default: one a core.", flag_values=FLAGS
+)
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def check(out, count, seed, size, workers) -> None:
+def check(count, seed, size, workers) -> None:
     """Raise ValueError, naming the flag and what is allowed, for a user's mistake."""
     bounds = {
         "count": (count, 1, 10**7),
@@ -42,8 +48,6 @@ def check(out, count, seed, size, workers) -> None:
         "size": (size, 16, 4096),
         "workers": (workers, 1, 1024),
     }
-    if not out:
-        raise ValueError("--out: expected a folder to make.")
     for name, (value, low, high) in bounds.items():
         if not low <= value <= high:
             raise ValueError(f"--{name} {value}: expected {low} to {high}.")
@@ -83,52 +87,34 @@ def make(out: Path, count: int, seed: int, size: int, workers: int) -> list[dict
     chunk = max(1, min(32, count // (4 * workers)))
     with pool(workers) as executor:
         results = executor.map(write, shots, chunksize=chunk)
-        rows = list(tqdm(results, total=count, unit=" images", dynamic_ncols=True))
+        rows = list(
+            tqdm(results, total=count, desc="drawing", unit="image", dynamic_ncols=True)
+        )
     archive.write_labels(out / "labels.csv", rows)
     return rows
 
 
-def main(argv) -> None:
-    if len(argv) > 1:
-        raise ValueError(f"{argv[1]!r}: not a flag; see --help.")
-    out, workers = FLAGS.out, FLAGS.workers
-    workers = (os.cpu_count() or 1) if workers is None else workers
-    check(out, FLAGS.count, FLAGS.seed, FLAGS.size, workers)
-    out, start = Path(out), time.monotonic()
-    prepare(out, FLAGS.overwrite)
-    rows = make(out, FLAGS.count, FLAGS.seed, FLAGS.size, workers)
+def main() -> None:
+    command_line.require(FLAGS, "out")
+    count, size = COUNT.value, SIZE.value
+    workers = (os.cpu_count() or 1) if WORKERS.value is None else WORKERS.value
+    check(count, SEED.value, size, workers)
+    out, start = Path(OUT.value), time.monotonic()
+    prepare(out, OVERWRITE.value)
+    try:
+        rows = make(out, count, SEED.value, size, workers)
+    except concurrent.futures.process.BrokenProcessPool:
+        raise ValueError(
+            "a worker process died, of memory perhaps: try fewer --workers."
+        ) from None
     people = len({row["patient_id"] for row in rows})
     views = Counter(row["view"] for row in rows)
     spread = ", ".join(f"{views[view]} {view}" for view in archive.VIEWS)
     print(
         f"{out}: {len(rows)} images of {people} patients ({spread}), "
-        f"{FLAGS.size} x {FLAGS.size}, and labels.csv, "
-        f"in {time.monotonic() - start:.1f} s"
+        f"{size} x {size}, and labels.csv, in {time.monotonic() - start:.1f} s"
     )
 
 
-def _guarded(argv):
-    try:
-        main(argv)
-    except (ValueError, OSError) as error:
-        _fail(error, 1)
-    except concurrent.futures.process.BrokenProcessPool:
-        _fail("a worker process died, of memory perhaps: try fewer --workers.", 1)
-    except KeyboardInterrupt:
-        _fail("interrupted; the archive is not complete, labels.csv not written.", 130)
-
-
-def _parse(argv):
-    try:
-        return FLAGS(argv)
-    except flags.Error as error:
-        _fail(" ".join(str(error).split()), 2)
-
-
-def _fail(message, status):
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(status)
-
-
 if __name__ == "__main__":
-    app.run(_guarded, flags_parser=_parse)
+    command_line.run(main, __doc__, FLAGS)
