@@ -33,6 +33,7 @@ def get_config():
     config.ema.widths = (0.10,)
 
     config.sampler.low = -11.0
+    config.sampler.guidance = 2.5
     config.sampler.high = 10.0
     config.sampler.ema = 0.10
 

@@ -40,7 +40,7 @@ GUIDANCE = flags.DEFINE_float(
     "guidance", None, "Guidance weight; default: the model's.", flag_values=FLAGS
 )
 EPOCHS = flags.DEFINE_integer(
-    "epochs", 12, "Epochs of the classifier.", lower_bound=1, flag_values=FLAGS
+    "epochs", 6, "Epochs of the classifier.", lower_bound=1, flag_values=FLAGS
 )
 FIELDS = flags.DEFINE_list(
     "fields",

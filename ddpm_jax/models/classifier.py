@@ -14,30 +14,31 @@ from ddpm_jax.models.layers import (
     space_to_depth,
 )
 
-GRID = 4
+GRID = 16
 
 
 class Classifier(nnx.Module):
     """Images [b, size, size, 1] in [-1, 1] to logits {field: [b, len(values)]}.
 
-    `size` is 16 times a power of two or that itself. The last 4 x 4 grid is flattened
-    rather than pooled: which side a hip lies on is a matter of position.
+    `size` is a multiple of 16. Patches make a grid of 16 x 16, convolutions one of
+    4 x 4, which is flattened rather than pooled: which side a hip lies on is a matter
+    of position.
     """
 
     def __init__(self, schema: Schema, *, size: int, width: int, rngs: nnx.Rngs):
-        grid, channels = size // 2, width
-        self.stem = dense(4, width, rngs=rngs)
-        stages = []
-        while grid > GRID:
-            wider = min(2 * channels, 4 * width)
-            stages.append(conv3x3(channels, wider, rngs=rngs))
-            grid, channels = grid // 2, wider
-        if grid != GRID:
+        if size % GRID:
             raise ValueError(
-                f"classifier: image size {size}: expected a power of two from 16."
+                f"classifier: image size {size}: expected a multiple of {GRID}."
             )
-        self.stages = nnx.List(stages)
-        self.hidden = dense(GRID * GRID * channels, 4 * width, rngs=rngs)
+        self.patch = size // GRID
+        self.stem = dense(self.patch**2, width, rngs=rngs)
+        self.stages = nnx.List(
+            [
+                conv3x3(width, 2 * width, rngs=rngs),
+                conv3x3(2 * width, 4 * width, rngs=rngs),
+            ]
+        )
+        self.hidden = dense(GRID * GRID * width // 4, 4 * width, rngs=rngs)
         self.heads = nnx.Dict(
             {
                 field.name: dense(4 * width, len(field.values), rngs=rngs)
@@ -47,7 +48,7 @@ class Classifier(nnx.Module):
         )
 
     def __call__(self, x, key=None):
-        x = self.stem(space_to_depth(x, 2))
+        x = self.stem(space_to_depth(x, self.patch))
         for stage in self.stages:
             x = mean_pool2(jax.nn.silu(stage(rms_norm(x))))
         h = jax.nn.silu(self.hidden(rms_norm(x.reshape(len(x), -1))))
