@@ -29,7 +29,7 @@ def contact_sheet(
     is what the model made.
     """
     count, height, width = images.shape
-    columns = columns or min(count, max(1, round(count**0.5 * 1.2)))
+    columns = columns or min(count, round(count**0.5 * 1.4))
     rows = -(-count // columns)
     scale = cell / max(height, width)
     scale = max(1, int(scale)) if scale >= 1 else scale

@@ -27,7 +27,7 @@ def train_classifier(
     cond: Mapping[str, np.ndarray],
     schema: Schema,
     *,
-    epochs: int = 12,
+    epochs: int = 6,
     batch: int = 64,
     width: int = 24,
     seed: int = 0,
