@@ -35,7 +35,7 @@ def contact_sheet(
     scale = max(1, int(scale)) if scale >= 1 else scale
     size = (round(width * scale), round(height * scale))
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size=11)
-    wrapped = [textwrap.wrap(text, max(12, size[0] // 7)) for text in captions]
+    wrapped = [_wrap(text, max(12, size[0] // 7)) for text in captions]
     text_height = 15 * max(map(len, wrapped), default=0) + 8
     gap = 10
     sheet = Pil.new(
@@ -56,6 +56,10 @@ def contact_sheet(
     return sheet
 
 
+def _wrap(text: str, width: int) -> list[str]:
+    return [part for line in text.splitlines() for part in textwrap.wrap(line, width)]
+
+
 def loss_curve(path: Path, metrics: Sequence[dict]) -> None:
     """Training loss and the error of v by noise level over steps, as one picture."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -63,10 +67,11 @@ def loss_curve(path: Path, metrics: Sequence[dict]) -> None:
     steps = [entry["step"] for entry in metrics]
     left.plot(steps, [entry["loss"] for entry in metrics], color="black")
     left.set(title="training loss", xlabel="step", yscale="log")
-    names = sorted({name for entry in metrics for name in entry if "/" in name})
-    for name in names:
+    names = {name for entry in metrics for name in entry if "/logsnr_" in name}
+    bands = {name: name.split("/logsnr_")[1].split("_to_") for name in names}
+    for name, band in sorted(bands.items(), key=lambda item: float(item[1][0])):
         points = [(e["step"], e[name]) for e in metrics if name in e]
-        right.plot(*zip(*points, strict=True), label=name.split("logsnr_")[-1])
+        right.plot(*zip(*points, strict=True), label=" to ".join(band))
     right.set(title="error of v by noise level", xlabel="step", yscale="log")
     right.legend(title="logsnr", fontsize=7)
     for axes in (left, right):
