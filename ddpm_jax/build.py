@@ -97,6 +97,28 @@ def check_data(config, schema: Schema, manifest: Manifest) -> None:
         )
 
 
+def check_counts(config) -> None:
+    """The numbers of `config.train` and their like that must not be too small."""
+    least = {
+        "config.seed": (config.seed, 0),
+        "config.data.workers": (config.data.workers, 0),
+        "config.train.steps": (config.train.steps, 1),
+        "config.train.log_every": (config.train.log_every, 1),
+        "config.train.save_every": (config.train.save_every, 1),
+        "config.train.keep": (config.train.keep, 1),
+        "config.train.sample_every": (config.train.sample_every, 1),
+        "config.train.sample_count": (config.train.sample_count, 1),
+    }
+    for where, (value, low) in least.items():
+        if value < low:
+            raise ValueError(f"{where} = {value}: expected {low} or more.")
+    if not config.data.folder:
+        raise ValueError(
+            "config.data.folder: not set; expected the --out folder of "
+            "`python -m data_prep.convert`."
+        )
+
+
 def model(config, schema: Schema) -> Network:
     """The network of `config.model`, tried abstractly at `config.image_size`."""
     name, options = _named(config.model, "config.model")

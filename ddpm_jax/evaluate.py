@@ -14,6 +14,7 @@ from absl import flags
 from tqdm import tqdm
 
 from ddpm_jax import command_line, pictures, sources
+from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data import pipeline, records
 from ddpm_jax.evaluation import agreement
 
@@ -48,17 +49,27 @@ FIELDS = flags.DEFINE_list(
     "Categorical fields to compare.",
     flag_values=FLAGS,
 )
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Write into --out if it exists.", flag_values=FLAGS
+)
 OUT = flags.DEFINE_string("out", None, "The folder to make.", flag_values=FLAGS)
 
 
 def main():
     command_line.require(FLAGS, "real", "out")
+    out = Path(OUT.value)
+    if out.is_dir() and any(out.iterdir()) and not OVERWRITE.value:
+        raise ValueError(f"--out {out}: not empty; expected another or --overwrite.")
     source = sources.open_source(WORKDIR.value, SAMPLER.value)
-    schema = source.schema.select(FIELDS.value)
-    for field in schema:
-        if field.kind != "categorical":
-            raise ValueError(f"--fields {field.name}: expected categorical fields.")
-    bits = records.load_manifest(REAL.value).bits
+    schema = chosen_fields(source.schema)
+    manifest = records.load_manifest(REAL.value)
+    if manifest.height != source.size:
+        raise ValueError(
+            f"--real {REAL.value}: images of {manifest.height} px, but the model makes "
+            f"{source.size} px; convert with --size {source.size}."
+        )
+    bits = manifest.bits
+    out.mkdir(parents=True, exist_ok=True)
     train = pipeline.read_all(REAL.value, "train", source.schema)
     test = pipeline.read_all(REAL.value, "test", source.schema)
 
@@ -88,13 +99,22 @@ def main():
     found = predict(agreement.to_input(images, 16))
     on_synthetic = agreement.agreement(found, asked, schema.names)
 
-    out = Path(OUT.value)
-    out.mkdir(parents=True, exist_ok=True)
     report = {"real": on_real, "synthetic": on_synthetic, "count": COUNT.value}
     (out / "metrics.json").write_text(json.dumps(report, indent=1) + "\n")
     write_disagreements(out, images, rows, found, schema)
     print(table(on_real, on_synthetic))
     print(f"see {out / 'metrics.json'} and {out / 'disagreements.png'}")
+
+
+def chosen_fields(schema: Schema) -> Schema:
+    """The fields of --fields; ValueError unless there are some, all categorical."""
+    chosen = schema.select(FIELDS.value)
+    for field in chosen:
+        if field.kind != "categorical":
+            raise ValueError(f"--fields {field.name}: expected categorical fields.")
+    if not chosen.names:
+        raise ValueError(f"--fields: expected some of {', '.join(schema.names)}.")
+    return chosen
 
 
 def write_disagreements(out: Path, images, rows, found, schema) -> None:

@@ -6,6 +6,7 @@ python -m ddpm_jax.export --workdir runs/first --out exported
 import hashlib
 import json
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -131,20 +132,16 @@ def main():
     out = Path(OUT.value)
     if out.exists() and not OVERWRITE.value:
         raise ValueError(f"--out {out}: exists; expected a new folder or --overwrite.")
-    run = runs.load(WORKDIR.value, EMA.value)
-    pending = out.with_name(out.name + ".tmp")
-    shutil.rmtree(pending, ignore_errors=True)
-    export(run, pending, STEPS.value)
-    if out.exists():
-        _remove_sampler(out)
-    pending.rename(out)
-    print(f"exported step {run.step} to {out}; start with {out / sampler.CARD}")
-
-
-def _remove_sampler(out: Path) -> None:
-    if not (out / sampler.CHECKSUMS).is_file():
+    if out.exists() and not (out / sampler.CHECKSUMS).is_file():
         raise ValueError(f"--out {out}: not a sampler folder, so it is not replaced.")
-    shutil.rmtree(out)
+    run = runs.load(WORKDIR.value, EMA.value)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as pending:
+        export(run, Path(pending) / "new", STEPS.value)
+        if out.exists():
+            shutil.rmtree(out)
+        (Path(pending) / "new").rename(out)
+    print(f"exported step {run.step} to {out}; start with {out / sampler.CARD}")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,11 @@ def begin(folder: Path, config, schema: Schema, manifest: Manifest) -> None:
     }
     if (folder / "config.json").exists():
         _check_same(folder, config, data)
+    elif (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir()):
+        raise ValueError(
+            f"{folder}: has checkpoints but no config.json to compare with; expected "
+            "both, or another --workdir."
+        )
     _write(folder / "data.json", data)
     _write(folder / "config.json", config.to_dict())
 
@@ -55,18 +60,25 @@ def load(folder: str | Path, ema: str | None = None) -> Run:
     """The newest checkpoint of a run, averaged with the width `ema` (config's own)."""
     folder = Path(folder)
     config, data = _read(folder, "config.json"), _read(folder, "data.json")
-    config = ml_collections.ConfigDict(config)
-    schema = Schema.from_json(data["schema"])
-    net = build.model(config, schema)
-    width = f"{config.sampler.ema:g}" if ema is None else ema
-    build.pick(build.ema_decays(config), width, "config.sampler.ema")
+    try:
+        config = ml_collections.ConfigDict(config)
+        schema = Schema.from_json(data["schema"])
+        net = build.model(config, schema)
+        width = f"{float(config.sampler.ema if ema is None else ema):g}"
+        widths = build.ema_decays(config)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder}: config.json or data.json is not as training wrote it "
+            f"({type(error).__name__}); restore it or train again."
+        ) from None
+    build.pick(widths, width, "--ema" if ema else "config.sampler.ema")
     shapes = jax.eval_shape(net.init, jax.random.key(0))
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = {
         name: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=here)
         for name, s in shapes.items()
     }
-    with Checkpoints(folder, config.train.keep) as checkpoints:
+    with Checkpoints(folder, read_only=True) as checkpoints:
         step = checkpoints.latest()
         if step is None:
             raise ValueError(f"{folder}: no finished checkpoint yet; train it first.")
@@ -83,10 +95,10 @@ def _check_same(folder, config, data):
         if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)
     ]
     if _read(folder, "data.json")["fingerprint"] != data["fingerprint"]:
-        differing.append("the data set")
+        differing.append("its data set")
     if differing:
         raise ValueError(
-            f"{folder}: holds a run with another {', '.join(differing)}; expected the "
+            f"{folder}: the run there differs in {', '.join(differing)}; expected the "
             "same, or another --workdir."
         )
 
@@ -109,9 +121,12 @@ def _read(folder: Path, name: str) -> dict:
             "`python -m ddpm_jax.train`."
         )
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not readable JSON (line {error.lineno}).") from None
+        content = json.loads(path.read_text())
+    except ValueError:
+        raise ValueError(f"{path}: not readable JSON.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object.")
+    return content
 
 
 def _write(path: Path, content: dict) -> None:

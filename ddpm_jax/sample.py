@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from ddpm_jax import command_line, pictures, sources
+from ddpm_jax import command_line, pictures, sampler, sources
 from ddpm_jax.conditions.prompt import parse_prompt
 from ddpm_jax.conditions.schema import Schema
 
@@ -45,7 +45,11 @@ STEPS = flags.DEFINE_integer(
     "steps", None, "Sampler steps (with --workdir).", flag_values=FLAGS
 )
 BATCH = flags.DEFINE_integer(
-    "batch", 16, "Images at a time.", lower_bound=1, flag_values=FLAGS
+    "batch",
+    sampler.BATCH,
+    "Images at a time; another size rounds otherwise.",
+    lower_bound=1,
+    flag_values=FLAGS,
 )
 OUT = flags.DEFINE_string("out", None, "The folder to make.", flag_values=FLAGS)
 OVERWRITE = flags.DEFINE_bool(
@@ -53,6 +57,8 @@ OVERWRITE = flags.DEFINE_bool(
 )
 
 MOST_ON_SHEET = 64
+WRITTEN = ("file", "model_sha256")
+"""Columns of manifest.csv beside the conditions, so that it can be asked for again."""
 
 
 class Asked(NamedTuple):
@@ -66,21 +72,30 @@ class Asked(NamedTuple):
 def read_conditions(path: str, schema: Schema) -> list[tuple[dict, int | None, str]]:
     """(row, seed or None, prompt) of each line of a CSV; columns are fields of the
     schema, and optionally `seed` and `prompt`."""
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        extra = set(columns) - set(schema.names) - {"seed", "prompt"}
-        if extra:
-            raise ValueError(
-                f"{path}: columns {', '.join(sorted(extra))}: expected some of "
-                f"{', '.join((*schema.names, 'seed', 'prompt'))}."
-            )
-        rows = []
-        for line in reader:
-            try:
-                rows.append(_read_line(line, schema))
-            except ValueError as error:
-                raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: no readable CSV in UTF-8 ({error}).") from None
+    columns = lines[0] if lines else []
+    allowed = (*schema.names, "seed", "prompt")
+    extra = sorted(set(columns) - {*allowed, *WRITTEN})
+    if extra or len(set(columns)) < len(columns):
+        raise ValueError(
+            f"{path}: columns {', '.join(extra or columns)}: expected some of "
+            f"{', '.join(allowed)}, each once."
+        )
+    rows = []
+    for number, cells in enumerate(lines[1:], start=2):
+        try:
+            if len(cells) != len(columns):
+                raise ValueError(
+                    f"{len(cells)} cells for {len(columns)} columns; a prompt with "
+                    "commas needs quotation marks."
+                )
+            rows.append(_read_line(dict(zip(columns, cells, strict=True)), schema))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
     if not rows:
         raise ValueError(f"{path}: no rows; expected one an image.")
     return rows
@@ -89,9 +104,13 @@ def read_conditions(path: str, schema: Schema) -> list[tuple[dict, int | None, s
 def _read_line(line: dict, schema: Schema):
     prompt = (line.get("prompt") or "").strip()
     row = dict(parse_prompt(prompt, schema).row) if prompt else {}
-    stated = {name: line[name] for name in schema.names if line.get(name)}
+    columns = schema.parse({name: line.get(name) for name in schema.names})
+    stated = {name: value for name, value in columns.items() if value is not None}
+    for name, value in stated.items():
+        if row.get(name) not in (None, value):
+            raise ValueError(f"the prompt says {name} = {row[name]}, a column {value}.")
     text = (line.get("seed") or "").strip()
-    if text and not text.isdigit():
+    if text and not text.isdecimal():
         raise ValueError(f"seed = {text!r}: expected a whole number from 0.")
     return schema.parse(row | stated), int(text) if text else None, prompt
 

@@ -12,6 +12,7 @@ no code from it but that program.
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ FORMAT = 1
 DESCRIPTION, PROGRAM, WEIGHTS = "sampler.json", "program.jax", "weights.safetensors"
 CARD, CHECKSUMS = "card.md", "checksums.json"
 MOST_SEED = 2**32 - 1
+BATCH = 8
 
 Request = str | Row
 
@@ -47,7 +49,7 @@ class Sampler:
         seeds: Sequence[int] | np.ndarray = range(1),
         *,
         guidance: float | None = None,
-        batch: int = 8,
+        batch: int = BATCH,
     ) -> np.ndarray:
         """uint16 [len(seeds), height, width], 0 black to 65535 white.
 
@@ -56,7 +58,7 @@ class Sampler:
         """
         seeds = check_seeds(seeds)
         rows = resolve(request, self.schema, len(seeds))
-        weight = self.guidance if guidance is None else guidance
+        weight = check_guidance(self.guidance if guidance is None else guidance)
         run = functools.partial(self.run, guidance=weight)
         return np.concatenate(
             list(in_batches(run, seeds, self.schema.encode(rows), batch))
@@ -127,12 +129,21 @@ def check_seeds(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.array(values, np.uint32)
 
 
+def check_guidance(weight: float) -> float:
+    """`weight`; ValueError where it is not finite."""
+    if not math.isfinite(weight):
+        raise ValueError(f"guidance = {weight}: expected a finite number.")
+    return float(weight)
+
+
 def in_batches(
     run: Callable, seeds: np.ndarray, cond: Conditions, batch: int
 ) -> Iterator[np.ndarray]:
     """run(seeds, cond) over parts of exactly `batch`, the last one filled up and cut.
 
-    One size compiles once, and the same image has the same bits in any company.
+    One size compiles once, and an image has the same bits in any company; another
+    size can move a pixel by one of 65536 levels, since sums are rounded in another
+    order.
     """
     if batch < 1:
         raise ValueError(f"batch = {batch}: expected 1 or more.")

@@ -1,9 +1,7 @@
 """Where images come from, in one shape: a training run or an exported sampler."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -11,12 +9,14 @@ import numpy as np
 
 from ddpm_jax import build, runs, sampler
 from ddpm_jax.conditions.schema import Row, Schema
+from ddpm_jax.types import Params
 
 
 class Source(NamedTuple):
     """Something that makes images: run(seeds, cond, guidance) to uint16 [b, h, w]."""
 
     schema: Schema
+    size: int
     guidance: float
     run: Callable
     model_hash: str
@@ -39,22 +39,34 @@ def from_run(folder: str, steps: int | None = None) -> Source:
     """The newest checkpoint of a run; `steps` in place of its config's."""
     run = runs.load(folder)
     jitted = jax.jit(build.sampler(run.config, run.network, run.schema, steps))
-    digest = hashlib.sha256()
-    for name in sorted(run.params):
-        digest.update(np.asarray(run.params[name]).tobytes())
     return Source(
         run.schema,
+        run.config.image_size,
         run.config.sampler.guidance,
         lambda seeds, cond, weight: jitted(run.params, seeds, cond, weight),
-        digest.hexdigest(),
+        model_hash(run.params),
     )
 
 
 def from_sampler(folder: str) -> Source:
     """An exported sampler."""
     loaded = sampler.load_sampler(folder)
-    sums = json.loads((Path(folder) / sampler.CHECKSUMS).read_text())
-    return Source(loaded.schema, loaded.guidance, loaded.run, sums[sampler.WEIGHTS])
+    return Source(
+        loaded.schema,
+        loaded.description["height"],
+        loaded.guidance,
+        loaded.run,
+        model_hash(loaded.params),
+    )
+
+
+def model_hash(params: Params) -> str:
+    """sha256 over names and values: one identity in a run and in its exports."""
+    digest = hashlib.sha256()
+    for name in sorted(params):
+        digest.update(name.encode())
+        digest.update(np.asarray(params[name]).tobytes())
+    return digest.hexdigest()
 
 
 def images(
@@ -63,13 +75,13 @@ def images(
     seeds: Sequence[int],
     *,
     guidance: float | None = None,
-    batch: int = 16,
+    batch: int = sampler.BATCH,
 ) -> Iterator[np.ndarray]:
     """uint16 [<= batch, h, w] parts, in the order of rows and seeds."""
-    weight = source.guidance if guidance is None else guidance
+    weight = sampler.check_guidance(source.guidance if guidance is None else guidance)
     return sampler.in_batches(
         lambda seeds, cond: source.run(seeds, cond, weight),
         sampler.check_seeds(seeds),
         source.schema.encode(rows),
-        min(batch, len(rows)),
+        batch,
     )

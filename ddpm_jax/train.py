@@ -52,6 +52,7 @@ def train(config, workdir: Path) -> None:
     build.pick(decays, f"{config.sampler.ema:g}", "config.sampler.ema")
     build.parameterisation(config)
     build.sampling(config)
+    build.check_counts(config)
     manifest = records.load_manifest(config.data.folder)
     build.check_data(config, schema, manifest)
 
@@ -78,6 +79,12 @@ def train(config, workdir: Path) -> None:
         data = stack.enter_context(closing(pipeline.train_iterator(config, schema)))
         stop = stack.enter_context(stop_signal())
         start = checkpoints.latest() or 0
+        if start > config.train.steps:
+            raise ValueError(
+                f"config.train.steps = {config.train.steps}: {workdir} is at step "
+                f"{start} already; expected as many or more."
+            )
+        checkpoints.set_aside(after=start)
         if start:
             state, data_state = checkpoints.restore(start, state)
             data.set_state(data_state)
@@ -91,7 +98,7 @@ def train(config, workdir: Path) -> None:
         batches = pipeline.prefetch(data, put)
         show = SampleGrid(config, net, schema, workdir / "samples", writer)
         clock, total = monitoring.Clock(config.data.batch), None
-        number = start
+        number, stopping = start, False
         with monitoring.progress(config.train.steps, start) as bar:
             for number in range(start + 1, config.train.steps + 1):
                 batch, data_state = next(batches)
@@ -99,21 +106,23 @@ def train(config, workdir: Path) -> None:
                 total = steps.merge(total, measured)
                 bar.update()
 
-                last = number == config.train.steps or stop()
-                if number % config.train.log_every == 0 or last:
+                stopping = stop()
+                last = number == config.train.steps or stopping
+                saving = number % config.train.save_every == 0 or last
+                if number % config.train.log_every == 0 or saving:
                     scalars = monitoring.compute(total) | clock.rate(number)
+                    monitoring.check_finite(scalars, number)
                     writer.write_scalars(number, scalars)
                     bar.set_postfix(loss=f"{scalars['loss']:.4f}")
                     total = None
+                if saving:
+                    checkpoints.save(number, state, data_state)
+                if stopping:
+                    break
                 if number % config.train.sample_every == 0 or last:
                     show(number, state.ema)
-                if number % config.train.save_every == 0 or last:
-                    checkpoints.save(number, state, data_state)
-                if last:
-                    break
-        interrupted = stop()
     pictures.loss_curve(workdir / "loss.png", monitoring.read_metrics(workdir))
-    if interrupted:
+    if stopping:
         print(f"step {number} is saved; the same command goes on from there")
         raise KeyboardInterrupt
     print(f"trained to step {config.train.steps}; see {workdir / 'loss.png'}")

@@ -8,6 +8,7 @@ without that list was interrupted while saving.
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 
 import jax
@@ -18,26 +19,34 @@ from ddpm_jax.types import Params
 
 
 class Checkpoints:
-    """The checkpoints under `folder`, the newest `keep` of them."""
+    """The checkpoints under `folder`, the newest `keep` of them.
 
-    def __init__(self, folder: str | Path, keep: int = 2):
+    With `read_only` nothing is made, cleaned or deleted: a run that is being trained
+    can be sampled from. ValueError where there is nothing to read.
+    """
+
+    def __init__(self, folder: str | Path, keep: int = 2, *, read_only: bool = False):
         self.folder = Path(folder).absolute() / "checkpoints"
         self.lists = Path(folder).absolute() / "checksums"
         self.keep = keep
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.lists.mkdir(exist_ok=True)
+        if read_only and not self.folder.is_dir():
+            raise ValueError(f"{folder}: no finished checkpoint yet; train it first.")
+        if not read_only:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lists.mkdir(exist_ok=True)
         self.manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep + 1,
-                cleanup_tmp_directories=True,
+                max_to_keep=None if read_only else keep + 1,
+                cleanup_tmp_directories=not read_only,
                 enable_async_checkpointing=False,
+                read_only=read_only,
             ),
         )
 
     def save(self, step: int, state, data_state: dict) -> None:
         """Write one checkpoint and its checksums; older ones go only after that."""
-        self.manager.save(
+        saved = self.manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state._asdict()),
@@ -45,6 +54,8 @@ class Checkpoints:
             ),
         )
         self.manager.wait_until_finished()
+        if not saved:
+            raise ValueError(f"{self.folder}: a later checkpoint than {step} is there.")
         sums = checksums(self.folder / str(step))
         pending = self.lists / f"{step}.json.tmp"
         pending.write_text(json.dumps(sums, indent=1))
@@ -60,9 +71,17 @@ class Checkpoints:
     def latest(self) -> int | None:
         """The newest step whose files are all as written; damaged ones are reported.
 
-        None where nothing was saved; ValueError where all that was saved is damaged.
+        None where nothing was saved; ValueError where all that was saved is damaged,
+        or where checkpoints and checksums do not belong together.
         """
         steps = self.steps()
+        unlisted = set(self.manager.all_steps()) - set(steps)
+        orphans = [p.name for p in self.lists.glob("*.json")] if not steps else []
+        if orphans or (len(unlisted) > 1 and not steps):
+            raise ValueError(
+                f"{self.folder.parent}: checkpoints/ and checksums/ do not belong "
+                "together; put back what is missing, or use another --workdir."
+            )
         for step in reversed(steps):
             fault = self.fault(step)
             if fault is None:
@@ -77,14 +96,28 @@ class Checkpoints:
 
     def fault(self, step: int) -> str | None:
         """What is wrong with the files of a checkpoint, None where nothing is."""
-        expected = json.loads(self._list(step).read_text())
-        found = checksums(self.folder / str(step))
+        try:
+            expected = dict(json.loads(self._list(step).read_text()))
+            found = checksums(self.folder / str(step))
+        except (OSError, TypeError, ValueError):
+            return f"checkpoint {step}: its files or checksums cannot be read"
         for name in sorted(expected.keys() | found.keys()):
             if name not in found:
                 return f"checkpoint {step} lacks the file {name}"
             if expected.get(name) != found[name]:
                 return f"checkpoint {step}: the file {name} is not as it was written"
         return None
+
+    def set_aside(self, after: int) -> None:
+        """Move checkpoints later than step `after`, damaged ones, to `damaged/`."""
+        for step in self.manager.all_steps():
+            if step > after:
+                aside = self.folder.parent / "damaged" / f"{step}_{time.time_ns()}"
+                aside.parent.mkdir(exist_ok=True)
+                os.replace(self.folder / str(step), aside)
+                self._list(step).unlink(missing_ok=True)
+                logging.warning("checkpoint %d is set aside in %s", step, aside)
+        self.manager.reload()
 
     def restore(self, step: int, state):
         """(state, data_state) as saved; `state` gives shapes, dtypes and shardings."""

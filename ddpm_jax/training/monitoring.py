@@ -1,13 +1,13 @@
 """What a person sees of a run: TensorBoard, metrics.jsonl, a progress bar."""
 
 import json
+import math
 import sys
 import time
 import types
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
@@ -62,7 +62,9 @@ class JsonLines:
     """One line of `metrics.jsonl` per step logged, for scripts."""
 
     def __init__(self, path: Path):
+        cut = path.exists() and not path.read_bytes().endswith(b"\n")
         self._file = open(path, "a")  # noqa: SIM115 - closed by close()
+        self._file.write("\n" if cut else "")
 
     def write_scalars(self, step, scalars):
         values = {name: float(value) for name, value in scalars.items()}
@@ -112,9 +114,16 @@ def read_metrics(folder: Path, before: int | None = None) -> list[dict]:
     """The lines of metrics.jsonl, one a step (the last written), in order of step."""
     path = folder / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
-    by_step = {entry["step"]: entry for entry in map(json.loads, lines)}
+    by_step = {entry["step"]: entry for entry in map(_entry, lines) if entry}
     steps = sorted(s for s in by_step if before is None or s <= before)
     return [by_step[step] for step in steps]
+
+
+def _entry(line: str) -> dict | None:
+    try:
+        return json.loads(line)
+    except ValueError:  # a line that a kill cut short
+        return None
 
 
 def progress(total: int, start: int):
@@ -142,5 +151,15 @@ class Clock:
 
 def compute(averages: Mapping) -> dict[str, float]:
     """Host values of the averages that saw an example."""
-    values = {name: np.asarray(average.compute()) for name, average in averages.items()}
-    return {name: float(v) for name, v in values.items() if not np.isnan(v)}
+    seen = {name: mean for name, mean in averages.items() if mean.count > 0}
+    return {name: float(mean.compute()) for name, mean in seen.items()}
+
+
+def check_finite(scalars: Mapping[str, float], step: int) -> None:
+    """ValueError where the loss or the gradient is not finite."""
+    for name in ("loss", "grad_norm"):
+        if not math.isfinite(scalars[name]):
+            raise ValueError(
+                f"{name} is {scalars[name]} at step {step}, which is not saved; try a "
+                "smaller config.optimizer.learning_rate."
+            )

@@ -101,6 +101,9 @@ def test_nothing_saved(tmp_path):
 def test_run_without_checkpoints(workdir):
     for step in (2, 4):
         (workdir / "checksums" / f"{step}.json").unlink()
+    with pytest.raises(ValueError, match="do not belong together"):
+        runs.load(workdir)
+    shutil.rmtree(workdir / "checkpoints")
     with pytest.raises(ValueError, match="no finished checkpoint yet; train it first"):
         runs.load(workdir)
 
@@ -158,6 +161,7 @@ def test_an_interrupted_save_leaves_the_older_ones(tmp_path, monkeypatch):
         monkeypatch.undo()
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         assert checkpoints.steps() == [1, 2] and checkpoints.latest() == 2
+        checkpoints.set_aside(after=2)
         checkpoints.save(3, small_state(3), {})
         assert checkpoints.latest() == 3
 

@@ -96,7 +96,7 @@ def test_another_data_set_is_refused(tiny_config, tiny_run, tmp_path):
 
     config = tiny_config.copy_and_resolve_references()
     config.data.folder = str(write_dataset(tmp_path, size=16, seed=1))
-    with pytest.raises(ValueError, match="holds a run with another the data set"):
+    with pytest.raises(ValueError, match="differs in its data set"):
         train.train(config, tiny_run)
 
 
