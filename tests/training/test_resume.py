@@ -87,7 +87,7 @@ def test_another_config_is_refused(tiny_config, tiny_run):
     config = tiny_config.copy_and_resolve_references()
     config.model.emb = 64
     config.train.log_every = 3  # may change
-    with pytest.raises(ValueError, match="another config.model.emb; expected the same"):
+    with pytest.raises(ValueError, match="differs in config.model.emb; expected the"):
         train.train(config, tiny_run)
 
 
