@@ -58,7 +58,7 @@ MEANINGS = {
     "HIGHBIT": "bits stored where they cannot be found",
     "BAD_LUT": "a lookup table that cannot be read",
     "BLANK": "fewer than 16 grey levels",
-    "LABEL_DUP": "more than one row in the label table",
+    "LABEL_DUP": "not one to one with a row of the label table",
     "CRASH": "reading it failed in a way that nobody foresaw",
     "ENCODE_ERROR": "the codec did not give back what it was given",
 }

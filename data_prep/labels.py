@@ -1,5 +1,6 @@
 """The label table: read strictly, joined one to one, never by truthiness."""
 
+import csv
 import posixpath
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from ddpm_jax.conditions.schema import UNKNOWN, Schema
 UID_COLUMN = "sop_instance_uid"
 PATH_COLUMN = "file"
 PATIENT_COLUMN = "patient_id"
+OWN_COLUMNS = (UID_COLUMN, PATH_COLUMN, PATIENT_COLUMN)
 NOT_KNOWN = (*UNKNOWN, "nan")
 
 
@@ -26,15 +28,35 @@ class Label(NamedTuple):
     patient: str
 
 
+class Columns(NamedTuple):
+    """What a table's header gives and lacks, by name."""
+
+    used: tuple[str, ...]
+    missing: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"Label columns used: {', '.join(self.used)}"]
+        if self.missing:
+            parts.append(f"not in the table: {', '.join(self.missing)}")
+        if self.ignored:
+            parts.append(f"ignored: {', '.join(self.ignored)}")
+        return "; ".join(parts) + "."
+
+
 class Labels:
     """The rows of a table by SOPInstanceUID and by path."""
 
-    def __init__(self, rows: list[Label], by_uid: dict, by_path: dict):
+    def __init__(
+        self, rows: list[Label], by_uid: dict, by_path: dict, columns: Columns
+    ):
         self.rows, self._by_uid, self._by_path = rows, by_uid, by_path
+        self.columns = columns
 
     def matching(self, uid: str, path: str) -> list[int]:
-        """All rows of a file: by SOPInstanceUID, else by its path below --dicom."""
-        return (uid and self._by_uid.get(uid)) or self._by_path.get(path) or []
+        """All rows of a file: by SOPInstanceUID and by its path below --dicom."""
+        by_uid = self._by_uid.get(uid, []) if uid else []
+        return sorted({*by_uid, *self._by_path.get(path, [])})
 
     def find(self, uid: str, path: str) -> Label:
         """The one row of a file. Raises Rejected where there is none or another."""
@@ -50,11 +72,8 @@ def read_labels(path: Path, schema: Schema) -> Labels:
     """The table of a CSV or Parquet file. ValueError says row, column, allowed."""
     table = _read_table(path)
     columns = _check_columns(table, path, schema)
-    first_row = 1 if path.suffix == ".parquet" else 2
     table = table.apply(lambda column: column.str.strip())
-    _check_values(
-        table[columns].apply(lambda c: c.str.lower()), path, schema, first_row
-    )
+    _check_values(table[columns].apply(lambda c: c.str.lower()), path, schema)
     converted = [_convert(table[name], schema[name]) for name in columns]
     values = zip(*(column for column, _ in converted), strict=True)
     outside = np.logical_or.reduce([bad for _, bad in converted]).tolist()
@@ -67,33 +86,68 @@ def read_labels(path: Path, schema: Schema) -> Labels:
     ]
     by_uid = _index(table.get(UID_COLUMN), str)
     by_path = _index(table.get(PATH_COLUMN), posixpath.normpath)
-    return Labels(rows, by_uid, by_path)
+    return Labels(rows, by_uid, by_path, _columns(table, columns, schema))
+
+
+def _columns(table, columns, schema):
+    own = [name for name in OWN_COLUMNS if name in table]
+    return Columns(
+        used=(*own, *columns),
+        missing=tuple(name for name in schema.names if name not in columns),
+        ignored=tuple(
+            name or "one without a name"
+            for name in table.columns
+            if name not in (*OWN_COLUMNS, *schema.names)
+        ),
+    )
 
 
 def _read_table(path):
+    """The cells as strings; the index is the line, in Parquet the row from 1."""
     if not path.is_file():
         raise ValueError(f"--labels = {path}: no such file; expected a CSV or Parquet.")
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
             table = table.astype(object).where(table.notna(), "").astype(str)
+            table.index = range(1, len(table) + 1)
         else:
-            table = pd.read_csv(
-                path, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-            )
+            header, lines, rows = _read_csv(path)
     except Exception as error:  # their messages quote the table
         raise ValueError(
             f"--labels = {path}: not a readable table ({type(error).__name__}); "
             "expected a comma-separated CSV in UTF-8, or a .parquet file."
         ) from None
+    if path.suffix != ".parquet":
+        for line, row in zip(lines, rows, strict=True):
+            if len(row) != len(header):
+                raise ValueError(
+                    f"{path}: line {line} has {len(row)} cells: expected "
+                    f"{len(header)}, as in the header."
+                )
+        table = pd.DataFrame(rows, index=lines, columns=header, dtype=object)
     table.columns = [str(name).strip().lower() for name in table.columns]
     return table.fillna("")
 
 
+def _read_csv(path):
+    """(header, line numbers, rows); pandas' own reader guesses at an index and
+    renames a repeated column."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, strict=True)
+        header = next(reader)
+        found = [(reader.line_num, row) for row in reader if "".join(row).strip()]
+    return header, [line for line, _ in found], [row for _, row in found]
+
+
 def _check_columns(table, path, schema):
-    repeated = table.columns[table.columns.duplicated()]
-    if len(repeated):
-        raise ValueError(f"{path}: column {repeated[0]!r} occurs more than once.")
+    names = list(table.columns)
+    for i, name in enumerate(names):
+        if name and name in names[:i]:  # not told: without a header it is a cell
+            raise ValueError(
+                f"{path}: columns {names.index(name) + 1} and {i + 1} have one name, "
+                "which may not occur more than once."
+            )
     if UID_COLUMN not in table and PATH_COLUMN not in table:
         raise ValueError(
             f"{path}: no column to join by; expected {UID_COLUMN} or {PATH_COLUMN}."
@@ -107,7 +161,7 @@ def _check_columns(table, path, schema):
     return columns
 
 
-def _check_values(table, path, schema, first_row):
+def _check_values(table, path, schema):
     """Every cell is allowed or not known. The message holds no cell: a table of
     patients must not end up in a log."""
     import pandera.pandas as pa
@@ -126,7 +180,7 @@ def _check_values(table, path, schema, first_row):
         cases = errors.failure_cases.groupby("column", sort=False)["index"]
         counted = cases.agg(["min", "count"])
         parts = [
-            f"column {name}, row {int(first) + first_row}"
+            f"column {name}, row {int(first)}"
             f"{f' and {count - 1} more' if count > 1 else ''}: expected "
             f"{_allowed(schema[name])}"
             for name, first, count in counted.itertuples()

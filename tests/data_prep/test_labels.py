@@ -123,6 +123,51 @@ def test_unusable_tables(tmp_path, content, message):
         read_labels(path, PELVIS)
 
 
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("file,view\nSECRET,AP,\nb,AP,\n", "line 2 has 3 cells: expected 2"),
+        ("file,view,age\na,AP,3\n\nSECRET,AP\n", "line 4 has 2 cells: expected 3"),
+        ("file,view,age,view\na,AP,3,lateral\n", "columns 2 and 4 have one name"),
+        ("SECRET,AP,SECRET\na,AP,b\n", "columns 1 and 3 have one name"),
+    ],
+)
+def test_crooked_tables_are_refused_without_a_cell(tmp_path, content, message):
+    path = tmp_path / "labels.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_labels(path, PELVIS)
+    assert "SECRET" not in str(caught.value).upper()
+
+
+def test_trailing_comma_on_every_line_is_a_column_without_a_name(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("file,view,,\na.dcm,AP,,\n")
+    assert read_labels(path, PELVIS).find("", "a.dcm").row == {"view": "AP"}
+
+
+def test_row_numbers_count_blank_lines(tmp_path):
+    path = table(tmp_path, "1,,AP,right,no,67,F,20", "", "2,,x,right,no,67,F,20")
+    with pytest.raises(ValueError, match="column view, row 4:"):
+        read_labels(path, PELVIS)
+
+
+def test_uid_and_path_in_different_rows(tmp_path):
+    lines = "1.1,,AP,,,,,", ",a.dcm,lateral,,,,,"
+    labels = read_labels(table(tmp_path, *lines), PELVIS)
+    assert labels.matching("1.1", "a.dcm") == [0, 1]
+    with pytest.raises(Rejected, match="LABEL_DUP"):
+        labels.find("1.1", "a.dcm")
+
+
+def test_columns_are_told_by_name(tmp_path):
+    path = table(tmp_path, header="File,view,sex,ward\n")
+    assert str(read_labels(path, PELVIS).columns) == (
+        "Label columns used: file, view, sex; not in the table: side, "
+        "prosthesis_right, prosthesis_left, age, bmi; ignored: ward."
+    )
+
+
 def test_no_table(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         read_labels(tmp_path / "none.csv", PELVIS)
