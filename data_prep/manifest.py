@@ -124,22 +124,36 @@ def publish(
     write_atomically(out / records.MANIFEST, content + "\n")
 
 
+AUDIT_COLUMNS = ("row_id", "record_id", "patient_key", "action", "code", "file")
+
+
 def write_audit(
     path: Path, outcomes: Sequence[Outcome], paths: Mapping[str, str]
 ) -> None:
     """The private map from ids to files, readable by its owner alone."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("row_id", "record_id", "patient_key", "action", "code", "file"))
+    writer.writerow(AUDIT_COLUMNS)
     for o in outcomes:
         file = paths[o.row_id]
         if file.startswith(("=", "+", "-", "@")):  # a spreadsheet would run it
             file = f"'{file}"
         action = ACTIONS[o.code]
         writer.writerow((o.row_id, o.record_id, o.patient_key, action, o.code, file))
-    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    partial = path.with_name(path.name + ".tmp")
+    partial.unlink(missing_ok=True)
+    number = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(number, "w", errors="surrogateescape") as file:
         file.write(table.getvalue())
+    partial.replace(path)
+
+
+def is_audit(path: Path) -> bool:
+    """Whether `path` is a map that `write_audit` wrote."""
+    if not path.is_file():
+        return False
+    with path.open(errors="replace") as file:
+        return file.readline().rstrip("\n") == ",".join(AUDIT_COLUMNS)
 
 
 def summary(manifest: records.Manifest) -> str:

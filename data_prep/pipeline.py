@@ -66,6 +66,7 @@ def run(job: Job) -> records.Manifest:
     """
     check_job(job)
     labels = read_labels(job.labels, job.schema)
+    print(labels.columns, flush=True)
     files = planning.list_files(job.dicom, leave_out=(job.labels,))
     if not files:
         raise ValueError(f"--dicom = {job.dicom}: no files in it.")
@@ -172,6 +173,10 @@ def check_job(job: Job) -> None:
         raise ValueError(
             f"--audit = {job.audit} lies inside --out = {job.out}; expected it "
             "elsewhere: it says which file each record came from."
+        )
+    if job.audit and job.audit.exists() and not manifests.is_audit(job.audit):
+        raise ValueError(
+            f"--audit = {job.audit}: there already, and no earlier map of this program."
         )
     if job.audit and not job.audit.parent.is_dir():
         raise ValueError(f"--audit = {job.audit}: no folder {job.audit.parent}.")

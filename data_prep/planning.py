@@ -62,16 +62,26 @@ class Plan(NamedTuple):
 
 
 def list_files(root: Path, leave_out: Iterable[Path] = ()) -> list[str]:
-    """Every file below `root`, links included (they are counted, never followed)."""
+    """Every file below `root`, links included (they are counted, never followed).
+
+    ValueError where a folder cannot be read: its files could not be counted.
+    """
     left_out = {Path(os.path.realpath(path)) for path in leave_out}
     found = []
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=_unreadable):
         links = [name for name in folders if os.path.islink(Path(folder, name))]
         for name in (*files, *links):
             path = Path(folder, name)
             if Path(os.path.realpath(path)) not in left_out or path.is_symlink():
                 found.append(path.relative_to(root).as_posix())
     return sorted(found)
+
+
+def _unreadable(error: OSError):
+    raise ValueError(
+        f"--dicom: a folder below it cannot be read ({error.strerror}), so its files "
+        "cannot be counted; make it readable or move it away."
+    )
 
 
 def scan_file(path: str, root: Path) -> Scanned:

@@ -5,6 +5,7 @@ Commit order: `.tmp` -> close -> reopen, count, read all -> fsync -> rename -> s
 taken over by a later run only if its sidecar says that nothing has changed.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -154,17 +155,30 @@ class _Entries:
         self.digest = hashlib.sha256()
 
     def __enter__(self):
-        self._writer = ArrayRecordWriter(str(self.path), OPTIONS)
+        with _as_os_error(self.path):
+            self._writer = ArrayRecordWriter(str(self.path), OPTIONS)
         return self
 
     def write(self, entry: bytes):
-        self._writer.write(entry)
+        with _as_os_error(self.path):
+            self._writer.write(entry)
         self.digest.update(entry)
         self.count += 1
         self.payload += len(entry)
 
     def __exit__(self, *_):
-        self._writer.close()
+        with _as_os_error(self.path):
+            self._writer.close()
+
+
+@contextlib.contextmanager
+def _as_os_error(path: Path):
+    """array_record tells of a full disk or a forbidden folder by RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0].split(": ", 1)[-1]
+        raise OSError(f"{path}: cannot be written ({reason}).") from None
 
 
 def read_entries(path: Path) -> Iterator[bytes]:

@@ -432,3 +432,45 @@ def test_nothing_written_is_a_failure(tmp_path):
     done = command(*paths, key="0123456789abcdef")
     assert done.returncode == 1 and "no file could be converted" in done.stderr
     assert "1  SOP_CLASS" in done.stdout
+
+
+def test_an_audit_replaces_its_like_and_nothing_else(tmp_path):
+    folder, labels = archive(tmp_path)
+    audit = tmp_path / "audit.csv"
+    with pytest.raises(ValueError, match="--audit = .* no earlier map"):
+        pipeline.run(job(folder, labels, tmp_path / "out", audit=labels))
+    pipeline.run(job(folder, labels, tmp_path / "out", audit=audit))
+    first = audit.read_text()
+    audit.chmod(0o644)
+    again = job(folder, labels, tmp_path / "out", audit=audit, overwrite=True)
+    pipeline.run(again)
+    assert audit.read_text() == first and audit.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_cannot_be_read_stops_the_run(tmp_path, monkeypatch):
+    """As root every folder can be read, so the refusal is the system call's."""
+    folder, labels = archive(tmp_path)
+    (folder / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuses(path="."):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    with pytest.raises(ValueError, match="a folder below it cannot be read"):
+        pipeline.run(job(folder, labels, tmp_path / "out"))
+
+
+def test_a_shard_that_cannot_be_written_is_an_os_error(tmp_path, monkeypatch):
+    folder, labels = archive(tmp_path)
+
+    class Full:
+        def __init__(self, path, options):
+            raise RuntimeError("write() failed: No space left on device")
+
+    monkeypatch.setattr(shards, "ArrayRecordWriter", Full)
+    with pytest.raises(OSError, match="cannot be written .No space left on device"):
+        pipeline.run(job(folder, labels, tmp_path / "out"))
+    assert not list((tmp_path / "out").glob("*.json"))
