@@ -121,8 +121,8 @@ def proportion(count: int, total: int) -> dict:
         "count": count,
         "total": total,
         "share": share,
-        "low": centre - half,
-        "high": centre + half,
+        "low": max(0.0, centre - half),
+        "high": min(1.0, centre + half),
     }
 
 

@@ -34,15 +34,18 @@ class Checkpoints:
         if not read_only:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lists.mkdir(exist_ok=True)
+        options = {"max_to_keep": keep + 1, "cleanup_tmp_directories": True}
+        if read_only:
+            options = {"read_only": True, "save_interval_steps": 0, "create": False}
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity(logging.ERROR)  # orbax warns that reading is read-only
         self.manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=None if read_only else keep + 1,
-                cleanup_tmp_directories=not read_only,
-                enable_async_checkpointing=False,
-                read_only=read_only,
+                enable_async_checkpointing=False, **options
             ),
         )
+        logging.set_verbosity(verbosity)
 
     def save(self, step: int, state, data_state: dict) -> None:
         """Write one checkpoint and its checksums; older ones go only after that."""
