@@ -25,7 +25,7 @@ $(VENV)/.base: setup.py
 
 $(VENV)/.dev: setup.py | $(VENV)/.base
 	@echo "== Installing what tests and lint need"
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev,beam,ocr]'
 	@touch $@
 
 # ---- From DICOM files to synthetic radiographs ----

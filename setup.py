@@ -18,6 +18,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["ddpm_jax*", "data_prep*", "configs*"]),
+    package_data={"data_prep": ["*.css"]},
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1",  # command-line flags
@@ -38,6 +39,7 @@ setup(
         "pandera>=0.24",  # checks of label tables
         "pillow>=11.3",  # resizing in float, PNG, contact sheets
         "pydicom>=3.0.1",  # DICOM
+        "pyyaml>=6",  # maps of a lab's own labels
         "safetensors>=0.5",  # weights of exported samplers
         "tensorboardX>=2.6",  # TensorBoard events without TensorFlow
         "tensorflow-datasets>=4.9.9",  # the data set's metadata; needs no TensorFlow
@@ -46,6 +48,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],  # NVIDIA GPUs
         "tpu": ["jax[tpu]"],  # TPUs
+        "beam": ["apache-beam>=2.70"],  # conversion on a cluster's runner
         "dev": [
             "beartype>=0.20",  # checks jaxtyping's shapes under pytest
             "hypothesis>=6.120",  # property tests

@@ -20,6 +20,7 @@ def get_config():
     config.data.split = "train"
     config.data.batch = 512
     config.data.workers = 8
+    config.data.verify = True  # hash the shards first: seconds a 10 GB
 
     config.conditioning = ml_collections.ConfigDict()
     config.conditioning.schema = "pelvis"

@@ -17,6 +17,7 @@ ACTIONS = {
     "OUTSIDE_ROOT": "dead",
     "TOO_BIG": "dead",
     "NOT_DICOM": "dead",
+    "NOT_IMAGE": "dead",
     "TRUNCATED": "dead",
     "PARSE_LIMIT": "dead",
     "BAD_SYNTAX": "dead",
@@ -29,6 +30,8 @@ ACTIONS = {
     "LABEL_DUP": "dead",
     "ENCODE_ERROR": "dead",
     "CRASH": "dead",
+    "TIMEOUT": "dead",
+    "OOM": "dead",
 }
 """Code to action. Every listed file ends in exactly one of them."""
 
@@ -49,6 +52,7 @@ MEANINGS = {
     "OUTSIDE_ROOT": "lies outside the archive",
     "TOO_BIG": "more than 256 MiB",
     "NOT_DICOM": "not a DICOM file",
+    "NOT_IMAGE": "not a PNG, TIFF or JPEG image",
     "TRUNCATED": "cut off",
     "PARSE_LIMIT": "nested or sized beyond reason",
     "BAD_SYNTAX": "a transfer syntax that is not read",
@@ -59,6 +63,8 @@ MEANINGS = {
     "BAD_LUT": "a lookup table that cannot be read",
     "BLANK": "fewer than 16 grey levels",
     "LABEL_DUP": "not one to one with a row of the label table",
+    "TIMEOUT": "took longer than a file may",
+    "OOM": "took more memory than a file may",
     "CRASH": "reading it failed in a way that nobody foresaw",
     "ENCODE_ERROR": "the codec did not give back what it was given",
 }

@@ -17,10 +17,15 @@ AGE_UNITS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
 
 class Tally:
-    """Per field, how many files could be compared and how many disagreed."""
+    """Per field, how many files could be compared and how many disagreed.
+
+    `confusion` counts (label, header) of every file that could be compared. For age
+    these are the label's decade and where the header lies, in years from the label.
+    """
 
     def __init__(self):
         self.compared, self.disagreed = Counter(), Counter()
+        self.confusion: dict[str, Counter[tuple[str, str]]] = {}
 
     def add(self, header: Header, row: Mapping) -> bool:
         """Whether the header of one file contradicts its label row."""
@@ -33,6 +38,8 @@ class Tally:
             differs = abs(label - value) > 1 if name == "age" else label != value
             self.compared[name] += 1
             self.disagreed[name] += differs
+            cell = _ages(label, value) if name == "age" else (label, value)
+            self.confusion.setdefault(name, Counter())[cell] += 1
             conflict |= differs
         return conflict
 
@@ -52,6 +59,17 @@ class Tally:
             name: {"compared": count, "conflicts": self.disagreed[name]}
             for name, count in sorted(self.compared.items())
         }
+
+
+def _ages(label, header):
+    """(decade, difference in years); from 90 on one class, as in the shards."""
+    low = int(label // 10 * 10)
+    decade = f"{low} to {low + 9}" if low < 90 else "90 and over"
+    years = header - label
+    if abs(years) <= 1:
+        return decade, "within 1"
+    distance = "1 to 10" if abs(years) <= 10 else "over 10"
+    return decade, f"{distance} {'above' if years > 0 else 'below'}"
 
 
 def said_by_header(header: Header) -> dict:

@@ -48,7 +48,7 @@ def is_available(syntax: str) -> bool:
     return syntax in ENCAPSULATED
 
 
-def decode_frame(source: bytes, runner) -> bytes:
+def decode_frame(source: bytes, runner) -> bytes | memoryview:
     """One frame for pydicom's DecodeRunner, in the samples' own width."""
     syntax = runner.transfer_syntax
     if syntax == uid.RLELossless:  # PS3.5 G: by planes, most significant byte first
@@ -57,7 +57,7 @@ def decode_frame(source: bytes, runner) -> bytes:
     pixels = CODECS[syntax](source)
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     runner.set_option("planar_configuration", 0)
-    return pixels.tobytes()
+    return np.ascontiguousarray(pixels).data.cast("B")
 
 
 def _register():
@@ -156,15 +156,22 @@ def _significant_bits(pixels, dataset, encapsulated):
     signed = whole(dataset, "PixelRepresentation") == 1
     if shift and (encapsulated or not 0 <= shift <= 8 * pixels.itemsize - stored):
         raise Rejected("HIGHBIT")
-    lowest = -(1 << (stored - 1)) if signed else 0
-    if encapsulated and not lowest <= pixels.min() <= pixels.max() < 1 << stored:
+    if encapsulated and not _in_range(pixels, stored, signed):
         raise Rejected("DECODE_ERROR")
     native = pixels.dtype.newbyteorder("=")
     pixels = pixels.astype(native, copy=False)
     unsigned = pixels.view(f"u{pixels.itemsize}")
-    if shift or signed or unsigned.max() >= 1 << stored:
+    if shift or signed or not (encapsulated or _in_range(unsigned, stored, False)):
         unsigned = (unsigned >> shift) & ((1 << stored) - 1)
     if not signed:
         return unsigned, bool(shift)
     sign = 1 << (stored - 1)
     return (unsigned.astype(np.int32) ^ sign) - sign, bool(shift)
+
+
+def _in_range(pixels, stored, signed):
+    """A pass over unsigned pixels is spared: none is below 0."""
+    if pixels.max() >= 1 << stored:
+        return False
+    lowest = -(1 << (stored - 1)) if signed else 0
+    return pixels.dtype.kind == "u" or bool(pixels.min() >= lowest)

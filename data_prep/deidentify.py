@@ -1,4 +1,4 @@
-"""From a radiograph and a label row to a typed record that names nobody.
+"""From a picture and a label row to a typed record that names nobody.
 
 Ids are HMAC-SHA256 under a key that stays in memory, cut to 16 bytes: without the key
 neither a PatientID nor a file can be looked up by trying.
@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import geometry
 from data_prep.codes import Rejected
-from data_prep.dicom import FEWEST_LEVELS, Radiograph
+from data_prep.picture import Picture
 from ddpm_jax.data import records
 
 ENVIRONMENT = "DDPM_JAX_KEY"
@@ -123,42 +122,36 @@ def safe_row(row: Mapping) -> dict:
 
 
 def build_record(
-    radiograph: Radiograph,
+    picture: Picture,
     row: Mapping,
     *,
     ids: Ids,
     patient_key: bytes,
-    size: int,
     codec: str,
+    bits: int = BITS,
     flags: Iterable[str] = (),
 ) -> records.Record:
-    """The record of a radiograph at `size` pixels; nothing that is not named here
-    can get in. Raises Rejected."""
-    fitted = geometry.fit(radiograph.image, size, radiograph.aspect)
-    pixels = np.rint(fitted.image * ((1 << BITS) - 1)).astype(np.uint16)
-    top, left, bottom, right = fitted.box
-    content = pixels[top:bottom, left:right]
-    if np.count_nonzero(np.bincount(content.ravel())) < FEWEST_LEVELS:
-        raise Rejected("BLANK")
-    image = records.encode_image(pixels, codec)
+    """The record of a picture; nothing that is not named here can get in. Raises
+    Rejected."""
+    pixels = picture.pixels
+    image = records.encode_image(pixels, codec, bits)
     if not np.array_equal(records.decode_image(image, codec), pixels):
         raise Rejected("ENCODE_ERROR")
-    spacing = zip(radiograph.spacing_mm, fitted.step, strict=True)
     return records.Record(
-        record_id=ids.record(radiograph.digest),
+        record_id=ids.record(picture.digest),
         patient_key=patient_key,
         image=image,
         codec=codec,
-        bits=BITS,
-        height=size,
-        width=size,
-        content_box=fitted.box,
-        original_rows=radiograph.image.shape[0],
-        original_columns=radiograph.image.shape[1],
-        spacing_mm=tuple(float(each * step) for each, step in spacing),
-        voi_source=radiograph.voi_source,
-        inverted=radiograph.inverted,
-        flags=records.flag_bits({*radiograph.flags, *flags}),
+        bits=bits,
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        content_box=picture.box,
+        original_rows=picture.original[0],
+        original_columns=picture.original[1],
+        spacing_mm=picture.spacing_mm,
+        voi_source=picture.voi_source,
+        inverted=picture.inverted,
+        flags=records.flag_bits({*picture.flags, *flags}),
         output_hash=records.image_hash(pixels),
         row=safe_row(row),
     )

@@ -47,6 +47,17 @@ class Header(NamedTuple):
     laterality: str
 
 
+class Accept(NamedTuple):
+    """What is let in beside grey CR and DX images: further SOP classes by UID, and
+    grey stored as colour, which is no longer held back for review."""
+
+    sop_classes: tuple[str, ...] = ()
+    grey_rgb: bool = False
+
+
+GREY_CR_DX = Accept()
+
+
 @dataclass(frozen=True)
 class Radiograph:
     """The displayed image [rows, columns], bone bright, and facts that name nobody.
@@ -64,12 +75,12 @@ class Radiograph:
     flags: frozenset[str]
 
 
-def scan(path: Path, root: Path) -> Header:
+def scan(file: BinaryIO, accept: Accept = GREY_CR_DX) -> Header:
     """The header of a file that may be convertible. Raises Rejected."""
-    with quiet(), open_regular(path, root) as file:
+    with quiet():
         syntax = transfer_syntax(file)
         dataset = _parse(file, stop_before_pixels=True)
-        check_header(dataset, syntax)
+        check_header(dataset, syntax, accept)
         return Header(
             uid=text(dataset, "SOPInstanceUID"),
             patient=_patient(dataset),
@@ -80,12 +91,12 @@ def scan(path: Path, root: Path) -> Header:
         )
 
 
-def read(path: Path, root: Path) -> Radiograph:
+def read(file: BinaryIO, accept: Accept = GREY_CR_DX) -> Radiograph:
     """The displayed radiograph of a file. Raises Rejected."""
-    with quiet(), open_regular(path, root) as file:
+    with quiet():
         syntax = transfer_syntax(file)
-        check_header(_parse(file, stop_before_pixels=True), syntax)
-        return display(_parse(file, otherwise="TRUNCATED"), syntax)
+        check_header(_parse(file, stop_before_pixels=True), syntax, accept)
+        return display(_parse(file, otherwise="TRUNCATED"), syntax, accept)
 
 
 def open_regular(path: Path, root: Path) -> BinaryIO:
@@ -146,17 +157,20 @@ def _parse(file, otherwise="NOT_DICOM", **options) -> Dataset:
         return dcmread(file, **options)
 
 
-def check_header(dataset: Dataset, syntax: str) -> None:
+def check_header(
+    dataset: Dataset, syntax: str, accept: Accept = GREY_CR_DX
+) -> None:
     """Rejects what is no single grey CR or DX image for presentation, or too large."""
     sop_class = text(dataset, "SOPClassUID")
     if "FOR PROCESSING" in texts(dataset, "PresentationIntentType"):
         raise Rejected("FOR_PROCESSING")
     if sop_class == DX_PROCESSING:
         raise Rejected("FOR_PROCESSING")
-    if sop_class == SECONDARY_CAPTURE and _radiographic(dataset):
-        raise Rejected("PHI_SUSPECT")
-    if sop_class not in (CR, DX_PRESENTATION) or not _radiographic(dataset):
-        raise Rejected("SOP_CLASS")
+    if sop_class not in accept.sop_classes:
+        if sop_class == SECONDARY_CAPTURE and _radiographic(dataset):
+            raise Rejected("PHI_SUSPECT")
+        if sop_class not in (CR, DX_PRESENTATION) or not _radiographic(dataset):
+            raise Rejected("SOP_CLASS")
     if _may_name_somebody(dataset):
         raise Rejected("PHI_SUSPECT")
     _check_shape(dataset)
@@ -200,12 +214,13 @@ def _patient(dataset) -> str:
     return f"{issuer}|{patient}" if patient else ""
 
 
-def display(dataset: Dataset, syntax: str) -> Radiograph:
+def display(
+    dataset: Dataset, syntax: str, accept: Accept = GREY_CR_DX
+) -> Radiograph:
     """The displayed radiograph of a data set that passed `check_header`."""
     stored, shifted = decode.stored_values(dataset, syntax)
     if stored.ndim == 3:
-        apart = np.ptp(stored.astype(np.int32), axis=-1).max()
-        raise Rejected("COLOR" if apart > GREY_TOLERANCE else "GREY_RGB")
+        stored = grey(stored, accept.grey_rgb)
     low, high = luts.stored_range(dataset)
     index = stored if low == 0 else stored - low
     hidden = _hidden(dataset, stored)
@@ -225,6 +240,16 @@ def display(dataset: Dataset, syntax: str) -> Radiograph:
         inverted=inverted,
         flags=flags | _header_flags(dataset) | ({"HIGHBIT"} if shifted else set()),
     )
+
+
+def grey(stored: np.ndarray, accepted: bool) -> np.ndarray:
+    """The mean [h, w] of three channels that are alike. Raises Rejected."""
+    wide = stored.astype(np.int32)
+    if np.ptp(wide, axis=-1).max() > GREY_TOLERANCE:
+        raise Rejected("COLOR")
+    if not accepted:
+        raise Rejected("GREY_RGB")
+    return np.rint(wide.mean(axis=-1)).astype(stored.dtype)
 
 
 def _table(dataset, index, hidden, low, high):
@@ -278,5 +303,6 @@ def _header_flags(dataset):
 def _digest(stored):
     """SHA-256 of shape and stored values: one picture, however it was encoded."""
     digest = hashlib.sha256(np.array(stored.shape, "<u4").tobytes())
-    digest.update(np.ascontiguousarray(stored, "<i4" if stored.min() < 0 else "<u2"))
+    negative = stored.dtype.kind == "i" and stored.min() < 0
+    digest.update(np.ascontiguousarray(stored, "<i4" if negative else "<u2"))
     return digest.digest()

@@ -66,15 +66,15 @@ def make_manifest(
     written: Mapping[str, Sequence[Written]],
     ledger: Mapping[str, object],
     settings: Settings,
-    bits: int,
+    statistics: Mapping[str, object],
 ) -> records.Manifest:
     """The manifest of a data set; a split without patients has no shards."""
     return records.Manifest(
         name=name,
         schema=settings.schema,
-        height=settings.size,
-        width=settings.size,
-        bits=bits,
+        height=settings.reading.size,
+        width=settings.reading.size,
+        bits=settings.reading.bits,
         codec=settings.codec,
         splits={
             split: tuple(each.shard for each in written.get(split, ()))
@@ -82,6 +82,7 @@ def make_manifest(
         },
         ledger=ledger,
         settings=settings.public() | {"splits": dict(shares)},
+        statistics=statistics,
     )
 
 
@@ -124,6 +125,7 @@ def publish(
     write_atomically(out / records.MANIFEST, content + "\n")
 
 
+AUDIT = "audit.csv"
 AUDIT_COLUMNS = ("row_id", "record_id", "patient_key", "action", "code", "file")
 
 
@@ -148,16 +150,9 @@ def write_audit(
     partial.replace(path)
 
 
-def is_audit(path: Path) -> bool:
-    """Whether `path` is a map that `write_audit` wrote."""
-    if not path.is_file():
-        return False
-    with path.open(errors="replace") as file:
-        return file.readline().rstrip("\n") == ",".join(AUDIT_COLUMNS)
-
-
-def summary(manifest: records.Manifest) -> str:
-    """The ledger as a table for a person."""
+def summary(manifest: records.Manifest, splits: bool = True) -> str:
+    """The ledger as a table for a person, with the splits' counts unless it was a
+    dry run."""
     ledger = manifest.ledger
     lines = [f"{'files':>9}  {'code':<15} what became of them"]
     order = sorted(
@@ -175,6 +170,6 @@ def summary(manifest: records.Manifest) -> str:
         lines.append(
             f"{missing:>9}  of {ledger['labels']['rows']} label rows have no image here"
         )
-    for split in manifest.splits:
+    for split in manifest.splits if splits else ():
         lines.append(f"{manifest.count(split):>9}  records in {split}")
     return "\n".join(lines)

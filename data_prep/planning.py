@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep import conflicts, dicom
+from data_prep import conflicts, worker
 from data_prep.codes import Rejected
 from data_prep.deidentify import Ids
+from data_prep.dicom import Header
 from data_prep.labels import Label, Labels
 from data_prep.splits import split_of
 
@@ -49,16 +50,19 @@ class Scanned(NamedTuple):
 
     path: str
     stamp: tuple[int, int]
-    header: dicom.Header | None
+    header: Header | None
     code: str
 
 
 class Plan(NamedTuple):
-    """Shards to write, files that ended here, and how the labels fared."""
+    """Shards to write, files that ended here, how the labels fared, label against
+    header {field: {(label, header): files}}, and {row id: path} of all files."""
 
     shards: tuple[ShardPlan, ...]
     outcomes: tuple[Outcome, ...]
     labels: Mapping[str, object]
+    confusion: Mapping[str, Mapping[tuple[str, str], int]]
+    paths: Mapping[str, str]
 
 
 def list_files(root: Path, leave_out: Iterable[Path] = ()) -> list[str]:
@@ -84,13 +88,13 @@ def _unreadable(error: OSError):
     )
 
 
-def scan_file(path: str, root: Path) -> Scanned:
+def scan_file(path: str, root: Path, reading: worker.Reading) -> Scanned:
     """The header of one listed file."""
     full = root / path
     try:
         found = os.lstat(full)
         stamp = (found.st_size, found.st_mtime_ns)
-        return Scanned(path, stamp, dicom.scan(full, root), "")
+        return Scanned(path, stamp, worker.scan(full, root, reading), "")
     except Rejected as rejected:
         return Scanned(path, (0, 0), None, rejected.code)
     except OSError:
@@ -112,9 +116,11 @@ def make_plan(
     """Rows joined, split by patient and dealt out to shards; order is by row id, which
     keeps neither the archive's order nor a patient's images together."""
     rows, outcomes, used = {split: [] for split in shares}, [], set()
+    paths = {}
     compared = conflicts.Tally()
     for file in scanned:
         row_id = ids.file(file.path)
+        paths[row_id] = file.path
         try:
             label, patient = _join(file, labels, used)
         except Rejected as rejected:
@@ -137,7 +143,7 @@ def make_plan(
         "without_image": len(labels.rows) - len(used),
         "conflicts": compared.to_json(),
     }
-    return Plan(tuple(shards), tuple(outcomes), report)
+    return Plan(tuple(shards), tuple(outcomes), report, compared.confusion, paths)
 
 
 def _join(file: Scanned, labels: Labels, used: set[int]) -> tuple[Label, str]:

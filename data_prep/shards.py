@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from array_record.python.array_record_module import (
@@ -20,7 +20,7 @@ from array_record.python.array_record_module import (
     ArrayRecordWriter,
 )
 
-from data_prep import dicom
+from data_prep import worker
 from data_prep.codes import Rejected
 from data_prep.deidentify import Ids, build_record
 from data_prep.planning import Outcome, Row, ShardPlan
@@ -38,7 +38,7 @@ class Settings:
     root: Path
     out: Path
     schema: Schema
-    size: int
+    reading: worker.Reading
     codec: str
     key: bytes
     versions: Mapping[str, str]
@@ -47,7 +47,7 @@ class Settings:
         """What may be written down: no key, no folder."""
         return {
             "record_version": records.VERSION,
-            "size": self.size,
+            **self.reading._asdict(),
             "codec": self.codec,
             "key_id": Ids(self.key).key_id(),
             "versions": dict(self.versions),
@@ -75,10 +75,15 @@ class Written:
     dropped: tuple[str, ...] = ()
 
 
-def write_shard(plan: ShardPlan, settings: Settings) -> Written:
-    """The shard of `plan`, written now or found finished by an earlier run."""
+def write_shard(
+    plan: ShardPlan, settings: Settings, advance: Callable[[], None] = lambda: None
+) -> Written:
+    """The shard of `plan`, written now or found finished by an earlier run; after
+    each row `advance()` is called, and what it raises ends the shard unfinished."""
     found = finished(plan, settings)
     if found is not None:
+        for _ in plan.rows:
+            advance()
         return found
     ids, outcomes, entries = Ids(settings.key), [], _Entries(plan.file, settings)
     with entries:
@@ -87,6 +92,7 @@ def write_shard(plan: ShardPlan, settings: Settings) -> Written:
             outcomes.append(outcome)
             if entry is not None:
                 entries.write(entry)
+            advance()
     return _commit(plan, settings, entries, tuple(outcomes), ())
 
 
@@ -95,12 +101,12 @@ def convert_row(row: Row, ids: Ids, settings: Settings) -> tuple[Outcome, bytes 
     patient_key = row.patient_key.hex()
     try:
         record = build_record(
-            dicom.read(settings.root / row.path, settings.root),
+            worker.read(settings.root / row.path, settings.root, settings.reading),
             row.conditions,
             ids=ids,
             patient_key=row.patient_key,
-            size=settings.size,
             codec=settings.codec,
+            bits=settings.reading.bits,
             flags=row.flags,
         )
     except Rejected as rejected:
@@ -120,7 +126,7 @@ def drop_rows(
     not converted again, unless one that was dropped before must come back."""
     mine = {o.row_id for o in written.outcomes if o.row_id in drops}
     if mine == set(written.dropped):
-        return dataclasses.replace(written, outcomes=_recode(written.outcomes, drops))
+        return dataclasses.replace(written, outcomes=recode(written.outcomes, drops))
     if set(written.dropped) - mine:
         _sidecar(plan.file, settings).unlink()
         return drop_rows(plan, settings, write_shard(plan, settings), drops)
@@ -135,11 +141,14 @@ def drop_rows(
         for row_id, entry in zip(present, source, strict=True):
             if row_id not in mine:
                 entries.write(entry)
-    outcomes = _recode(written.outcomes, drops)
+    outcomes = recode(written.outcomes, drops)
     return _commit(plan, settings, entries, outcomes, tuple(sorted(mine)))
 
 
-def _recode(outcomes, drops):
+def recode(
+    outcomes: Sequence[Outcome], drops: Mapping[str, str]
+) -> tuple[Outcome, ...]:
+    """Outcomes with the codes of `drops`, {row id: code}; others are written."""
     return tuple(
         o._replace(code=drops.get(o.row_id, "WRITTEN")) if o.record_id else o
         for o in outcomes
@@ -210,7 +219,7 @@ def _commit(plan, settings, entries, outcomes, dropped) -> Written:
         os.fsync(file.fileno())
     final = settings.out / plan.file
     entries.path.replace(final)
-    shard = records.Shard(plan.file, count, file_digest(final))
+    shard = records.Shard(plan.file, count, records.file_digest(final))
     written = Written(shard, outcomes, entries.payload, dropped)
     content = _stamp(plan, settings) | dataclasses.asdict(written)
     write_atomically(_sidecar(plan.file, settings), json.dumps(content))
@@ -223,7 +232,7 @@ def finished(plan: ShardPlan, settings: Settings) -> Written | None:
         content = json.loads(_sidecar(plan.file, settings).read_text())
         shard = records.Shard(**content["shard"])
         same = all(content[k] == v for k, v in _stamp(plan, settings).items())
-        if not same or file_digest(settings.out / plan.file) != shard.sha256:
+        if not same or records.file_digest(settings.out / plan.file) != shard.sha256:
             return None
         outcomes = tuple(Outcome(*outcome) for outcome in content["outcomes"])
         return Written(shard, outcomes, content["payload"], tuple(content["dropped"]))
@@ -243,12 +252,6 @@ def _stamp(plan, settings):
 
 def _sidecar(file, settings):
     return settings.out / f"{file}{SIDECAR}"
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from absl import flags
 from tqdm import tqdm
 
 from data_prep.manifest import check_ledger
-from data_prep.shards import file_digest, read_entries
+from data_prep.shards import read_entries
 from data_prep.splits import check_disjoint
 from ddpm_jax import command_line
 from ddpm_jax.data import records
@@ -27,6 +27,7 @@ def faults(folder: Path) -> Iterator[str]:
     """What is wrong with a data set; nothing if all of it is as the manifest says."""
     manifest = records.load_manifest(folder)
     yield from check_ledger(manifest)
+    yield from _metadata(folder, manifest)
     yield from _stray(folder, manifest)
     split_of, patients = {}, {split: set() for split in manifest.splits}
     total = sum(map(manifest.count, manifest.splits))
@@ -52,7 +53,7 @@ def _shard_faults(path: Path, shard: records.Shard) -> Iterator[str]:
     if not path.is_file():
         yield f"{shard.file}: is missing"
         return
-    if file_digest(path) != shard.sha256:
+    if records.file_digest(path) != shard.sha256:
         yield f"{shard.file}: its sha256 is not the manifest's"
     readable = 0
     with contextlib.suppress(ValueError):
@@ -63,6 +64,24 @@ def _shard_faults(path: Path, shard: records.Shard) -> Iterator[str]:
             f"{shard.file}: {readable} readable records, the manifest says "
             f"{shard.records}"
         )
+
+
+def _metadata(folder, manifest):
+    """TFDS's own files must tell of the same splits and records."""
+    import tensorflow_datasets as tfds
+
+    try:
+        found = tfds.builder_from_directory(str(folder)).info.splits
+        counts = {name: split.num_examples for name, split in found.items()}
+    except Exception:  # whatever TFDS makes of a damaged file
+        yield "dataset_info.json, features.json: TFDS cannot read them"
+        return
+    for split in manifest.splits:
+        if counts.get(split, 0) != manifest.count(split):
+            yield (
+                f"dataset_info.json: {counts.get(split, 0)} records in {split}, the "
+                f"manifest says {manifest.count(split)}"
+            )
 
 
 def _stray(folder, manifest):

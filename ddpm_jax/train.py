@@ -55,6 +55,8 @@ def train(config, workdir: Path) -> None:
     build.check_counts(config)
     manifest = records.load_manifest(config.data.folder)
     build.check_data(config, schema, manifest)
+    if config.data.verify:
+        records.check_split(config.data.folder, config.data.split)
 
     to_x = functools.partial(steps.to_unit, bits=manifest.bits)
     loss = build.training_loss(config, net, schema, to_x)

@@ -82,8 +82,14 @@ def save(path: Path, pixels: np.ndarray, syntax=ExplicitVRLittleEndian, **tags) 
     return path
 
 
-def read(path: Path) -> dicom.Radiograph:
-    return dicom.read(path, path.parent)
+def read(path: Path, accept: dicom.Accept = dicom.GREY_CR_DX) -> dicom.Radiograph:
+    with dicom.open_regular(path, path.parent) as file:
+        return dicom.read(file, accept)
+
+
+def scan(path: Path, root: Path | None = None) -> dicom.Header:
+    with dicom.open_regular(path, root or path.parent) as file:
+        return dicom.scan(file)
 
 
 def shown(path: Path, pixels: np.ndarray, **tags) -> np.ndarray:

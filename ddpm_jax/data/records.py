@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import imagecodecs
@@ -141,11 +142,12 @@ CODECS = {
 }
 
 
-def encode_image(pixels: np.ndarray, codec: str) -> bytes:
-    """Lossless bytes of a uint16 [h, w] image."""
+def encode_image(pixels: np.ndarray, codec: str, bits: int = 16) -> bytes:
+    """Lossless bytes of a uint16 [h, w] image, one byte a pixel where `bits` <= 8."""
     if codec not in CODECS:
         raise ValueError(f"codec = {codec!r}: expected one of {', '.join(CODECS)}.")
-    return bytes(CODECS[codec][0](np.ascontiguousarray(pixels, np.uint16)))
+    width = np.uint8 if bits <= 8 else np.uint16
+    return bytes(CODECS[codec][0](np.ascontiguousarray(pixels, width)))
 
 
 def decode_image(data: bytes, codec: str) -> np.ndarray:
@@ -166,7 +168,8 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a finished data set holds; `ledger` counts where every input ended."""
+    """What a finished data set holds; `ledger` counts where every input ended,
+    `statistics` holds the images' power spectrum."""
 
     name: str
     schema: Schema
@@ -177,6 +180,7 @@ class Manifest:
     splits: Mapping[str, tuple[Shard, ...]]
     ledger: Mapping[str, object]
     settings: Mapping[str, object]
+    statistics: Mapping[str, object] = dataclasses.field(default_factory=dict)
     version: int = VERSION
 
     def count(self, split: str) -> int:
@@ -250,6 +254,30 @@ def open_split(folder: str | Path, split: str):
     import tensorflow_datasets as tfds
 
     return tfds.builder_from_directory(str(folder)).as_data_source(split=split)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_split(folder: str | Path, split: str) -> None:
+    """Hash every shard of a split, a few at a time; ValueError for one that is missing
+    or not, to the bit, what the manifest says."""
+    shards = load_manifest(folder).splits[split]
+
+    def same(shard):
+        path = Path(folder) / shard.file
+        return path.is_file() and file_digest(path) == shard.sha256
+
+    with ThreadPoolExecutor(4) as pool:
+        for shard, good in zip(shards, pool.map(same, shards), strict=True):
+            if not good:
+                raise ValueError(
+                    f"{folder}: shard {shard.file} is not what the manifest says; "
+                    "`python -m data_prep.verify` tells more; convert again."
+                )
 
 
 def _record_count(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,21 +14,23 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from data_prep import dicom, pipeline, planning, shards, verify
+from data_prep import pipeline, planning, shards, verify, worker
 from data_prep.codes import ACTIONS, MEANINGS
 from data_prep.deidentify import Ids
+from data_prep.job import Job
 from data_prep.manifest import check_ledger, summary
-from data_prep.pipeline import Job
+from data_prep.worker import Reading
 from ddpm_jax.conditions.presets import PELVIS
 from ddpm_jax.data import records
-from tests.dicoms import archive, dataset, noise, save, write_labels
+from tests.dicoms import archive, dataset, noise, read, save, write_labels
 
 KEY = b"a key for tests, sixteen or more"
 
 
 def job(folder: Path, labels: Path, out: Path, **options) -> Job:
-    defaults = {"size": 16, "workers": 1, "shares": {"train": 0.7, "test": 0.3}}
-    return Job(folder, labels, out, KEY, PELVIS, **defaults | options)
+    reading = Reading(options.pop("size", 16), **options.pop("reading", {}))
+    defaults = {"workers": 1, "shares": {"train": 0.7, "test": 0.3}}
+    return Job(folder, labels, out, KEY, PELVIS, reading=reading, **defaults | options)
 
 
 def label(i: int, **values) -> dict:
@@ -69,7 +72,7 @@ def test_records_hold_the_labels(tmp_path):
     for i in range(12):
         tags = {"PatientID": f"P{i % 6}", "SOPInstanceUID": f"1.2.3.{i}"}
         save(tmp_path / "one" / f"{i}.dcm", noise(i), **tags)
-        digest = dicom.read(tmp_path / "one" / f"{i}.dcm", tmp_path).digest
+        digest = read(tmp_path / "one" / f"{i}.dcm").digest
         images[ids.record(digest)] = i
     for example in found:
         i = images[example["record_id"]]
@@ -258,7 +261,7 @@ def test_nothing_of_a_patient_is_written_or_said(tmp_path, capfd):
     assert manifest.ledger["codes"] == {"TRUNCATED": 1, "WRITTEN": 3}
     said = capfd.readouterr()
     haystack = [said.out.encode(), said.err.encode()]
-    for path in (tmp_path / "out").rglob("*"):
+    for path in (tmp_path / "out").rglob("*"):  # the private folder is not shared
         haystack += [path.name.encode(), path.read_bytes()]
     haystack = b"\0".join(haystack)
     for canary in CANARIES:
@@ -279,11 +282,14 @@ def spellings(text: str) -> list[bytes]:
     ]
 
 
-def test_audit_is_private_and_finds_every_file(tmp_path):
+def test_private_folder_is_private_and_finds_every_file(tmp_path):
     folder, labels = archive(tmp_path, count=4)
-    audit = tmp_path / "audit.csv"
-    pipeline.run(job(folder, labels, tmp_path / "out", audit=audit))
+    pipeline.run(job(folder, labels, tmp_path / "out"))
+    private = tmp_path / "out.private"
+    audit = private / "audit.csv"
+    assert private.stat().st_mode & 0o777 == 0o700
     assert audit.stat().st_mode & 0o777 == 0o600
+    assert (private / "review.html").stat().st_mode & 0o777 == 0o600
     lines = audit.read_text().splitlines()
     rows = {row["file"]: row for row in csv.DictReader(lines)}
     assert sorted(rows) == [f"{i:03d}.dcm" for i in range(4)]
@@ -308,25 +314,25 @@ def test_header_that_contradicts_the_table(tmp_path):
 @pytest.mark.parametrize("step", ["scan", "read"])
 def test_defect_of_ours_costs_one_file(tmp_path, monkeypatch, step):
     folder, labels = archive(tmp_path, count=4)
-    good = getattr(dicom, step)
+    good = getattr(worker, step)
 
-    def sometimes(path, root):
-        return 1 / 0 if path.name == "002.dcm" else good(path, root)
+    def sometimes(path, root, reading):
+        return 1 / 0 if path.name == "002.dcm" else good(path, root, reading)
 
-    monkeypatch.setattr(dicom, step, sometimes)
+    monkeypatch.setattr(worker, step, sometimes)
     manifest = pipeline.run(job(folder, labels, tmp_path / "out"))
     assert manifest.ledger["codes"] == {"CRASH": 1, "WRITTEN": 3}
 
 
-def test_lost_file_is_fatal(tmp_path, monkeypatch):
+def test_lost_file_is_fatal(tmp_path):
     folder, labels = archive(tmp_path, count=4)
-    monkeypatch.setattr(planning, "drops", lambda outcomes: {})
-    listing = planning.list_files
-    monkeypatch.setattr(
-        planning, "list_files", lambda *a, **k: [*listing(*a, **k), "000.dcm"]
-    )
+    run = job(folder, labels, tmp_path / "out")
+    pipeline.run(dataclasses.replace(run, step="plan"))
+    paths = tmp_path / "out.private" / "plan" / "paths.json"
+    paths.write_text(json.dumps(json.loads(paths.read_text()) | {"lost": "x.dcm"}))
+    pipeline.run(dataclasses.replace(run, step="write"))
     with pytest.raises(ValueError, match="LEDGER"):
-        pipeline.run(job(folder, labels, tmp_path / "out"))
+        pipeline.run(dataclasses.replace(run, step="finish"))
     assert not (tmp_path / "out" / records.MANIFEST).exists()
 
 
@@ -336,7 +342,8 @@ def test_lost_file_is_fatal(tmp_path, monkeypatch):
         ({"dicom": Path("/nowhere")}, "--dicom = /nowhere: no such folder"),
         ({"labels": Path("/nowhere.csv")}, "--labels = /nowhere.csv: no such file"),
         ({"name": "My Data"}, "--name = 'My Data'"),
-        ({"audit": Path("{out}/audit.csv")}, "--audit = .* lies inside --out"),
+        ({"private": Path("{out}/p")}, "--private = .* lies inside --out"),
+        ({"private": Path("{dicom}/p")}, "--private = .* lies inside --dicom"),
         ({"out": Path("{dicom}/out")}, "--out = .* lies inside --dicom"),
     ],
 )
@@ -416,7 +423,10 @@ def test_command_line_mistakes_are_one_line(tmp_path):
         (paths, "0123456789abcdef", "column view, row 2: expected one of AP"),
         (paths, None, "NO_KEY"),
         ([*paths, "--codec=gif"], None, "--codec"),
-        ([*paths, "--id_mode=random"], None, "--audit FILE"),
+        ([*paths, "--runner=Nothing"], "0123456789abcdef", "column view"),
+        ([*paths, "--shards=2/2"], "0123456789abcdef", "expected i/n"),
+        ([*paths, "--shards=0/2"], "0123456789abcdef", "no plan in it"),
+        ([*paths, "--images=x"], "0123456789abcdef", "expected one of them"),
     ):
         done = command(*arguments, key=key)
         assert done.returncode != 0 and message in done.stderr
@@ -432,19 +442,6 @@ def test_nothing_written_is_a_failure(tmp_path):
     done = command(*paths, key="0123456789abcdef")
     assert done.returncode == 1 and "no file could be converted" in done.stderr
     assert "1  SOP_CLASS" in done.stdout
-
-
-def test_an_audit_replaces_its_like_and_nothing_else(tmp_path):
-    folder, labels = archive(tmp_path)
-    audit = tmp_path / "audit.csv"
-    with pytest.raises(ValueError, match="--audit = .* no earlier map"):
-        pipeline.run(job(folder, labels, tmp_path / "out", audit=labels))
-    pipeline.run(job(folder, labels, tmp_path / "out", audit=audit))
-    first = audit.read_text()
-    audit.chmod(0o644)
-    again = job(folder, labels, tmp_path / "out", audit=audit, overwrite=True)
-    pipeline.run(again)
-    assert audit.read_text() == first and audit.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_folder_that_cannot_be_read_stops_the_run(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from data_prep import deidentify
 from data_prep.codes import Rejected
 from data_prep.deidentify import Ids, build_record, load_key, make_key, safe_row
+from data_prep.picture import fit
 from data_prep.splits import check_disjoint, parse_splits, split_of
 from ddpm_jax.data import records
 from tests.dicoms import noise, ramp, read, save
@@ -17,8 +18,10 @@ IDS = Ids(b"a key for tests, sixteen or more")
 
 
 def record(radiograph, **options):
-    defaults = {"ids": IDS, "patient_key": bytes(16), "size": 64, "codec": "htj2k"}
-    return build_record(radiograph, {"age": 97.0}, **defaults | options)
+    defaults = {"ids": IDS, "patient_key": bytes(16), "codec": "htj2k", "bits": 12}
+    options = defaults | options
+    picture = fit(radiograph, 64, options["bits"])
+    return build_record(picture, {"age": 97.0}, **options)
 
 
 def test_ids_depend_on_key_kind_and_value():

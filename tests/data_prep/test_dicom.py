@@ -11,7 +11,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
 from data_prep import decode, dicom
 from data_prep.codes import Rejected
-from tests.dicoms import LOSSLESS, lut_item, noise, ramp, read, save, shown
+from tests.dicoms import LOSSLESS, lut_item, noise, ramp, read, save, scan, shown
 
 
 @pytest.fixture
@@ -21,7 +21,8 @@ def file(tmp_path) -> Path:
 
 def code_of(path: Path, root: Path | None = None) -> str:
     with pytest.raises(Rejected) as caught:
-        dicom.read(path, root or path.parent)
+        with dicom.open_regular(path, root or path.parent) as opened:
+            dicom.read(opened)
     return caught.value.code
 
 
@@ -309,9 +310,7 @@ def test_scan_tells_who_and_what(file):
         "ImageLaterality": "R",
     }
     save(file, noise(19), SOPInstanceUID="1.2.3", **tags)
-    assert dicom.scan(file, file.parent) == dicom.Header(
-        "1.2.3", "HOSPITAL|12", "F", "067Y", "AP", "R"
-    )
+    assert scan(file) == dicom.Header("1.2.3", "HOSPITAL|12", "F", "067Y", "AP", "R")
 
 
 def test_nothing_of_the_file_is_logged_or_warned(file, caplog, recwarn, capfd):
@@ -326,7 +325,7 @@ def test_nothing_of_the_file_is_logged_or_warned(file, caplog, recwarn, capfd):
 def test_real_hip_is_one_picture_in_five_encodings(shared_data):
     folder = shared_data / "dicom" / "radiographs"
     files = [f"RG2_HIP_{name}.dcm" for name in ("unc", "rle", "j2kr", "jpll", "jlsl")]
-    found = [dicom.read(folder / file, folder) for file in files]
+    found = [read(folder / file) for file in files]
     assert len({radiograph.digest for radiograph in found}) == 1
     for radiograph in found[1:]:
         np.testing.assert_array_equal(radiograph.image, found[0].image)
@@ -335,9 +334,9 @@ def test_real_hip_is_one_picture_in_five_encodings(shared_data):
 
 def test_real_lossy_encodings_look_the_same(shared_data):
     folder = shared_data / "dicom" / "radiographs"
-    plain = dicom.read(folder / "RG2_HIP_unc.dcm", folder).image
+    plain = read(folder / "RG2_HIP_unc.dcm").image
     for name in ("j2ki", "jply_fixed", "jlsn"):
-        image = dicom.read(folder / f"RG2_HIP_{name}.dcm", folder).image
+        image = read(folder / f"RG2_HIP_{name}.dcm").image
         assert np.sqrt(np.mean((image - plain) ** 2)) < 0.01
 
 

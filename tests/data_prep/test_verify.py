@@ -7,6 +7,8 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from data_prep import pipeline, shards, verify
+from data_prep.job import Job
+from data_prep.worker import Reading
 from ddpm_jax.conditions.presets import PELVIS
 from ddpm_jax.data import records
 from tests.dicoms import archive
@@ -18,7 +20,8 @@ SPLITS = {"train": 0.5, "test": 0.5}
 def data(tmp_path):
     folder, labels = archive(tmp_path, count=8)
     out, key = tmp_path / "out", b"a key for tests, sixteen or more"
-    job = pipeline.Job(folder, labels, out, key, PELVIS, SPLITS, size=16, workers=1)
+    reading = Reading(16)
+    job = Job(folder, labels, out, key, PELVIS, SPLITS, reading=reading, workers=1)
     pipeline.run(job)
     return out
 
@@ -39,7 +42,7 @@ def rewrite(data, edit):
         edit(example)
         writer.write(features.serialize_example(features.encode_example(example)))
     writer.close()
-    digest = shards.file_digest(data / shard.file)
+    digest = records.file_digest(data / shard.file)
     new = dataclasses.replace(shard, sha256=digest)
     change(data, splits={**manifest.splits, "train": (new,)})
 

@@ -13,9 +13,9 @@ import pydicom
 import pytest
 from pydicom.encaps import get_frame
 
-from data_prep import dicom
 from data_prep.phantom import archive, instance
 from data_prep.phantom.patient import draw_patient
+from tests.dicoms import read
 
 ROOT = Path(__file__).parents[3]
 COUNT, SIZE, SEED = 14, 24, 3
@@ -71,7 +71,7 @@ def test_every_file_shows_the_picture_it_was_made_from(made):
         patient = draw_patient(archive.stream(SEED, shot.patient, 1))
         rng = archive.stream(SEED, shot.patient, 2, shot.number).spawn(2)[0]
         pixels = archive.radiograph(patient, shot, SIZE, rng).pixels
-        shown = dicom.read(folder / row["file"], folder)
+        shown = read(folder / row["file"])
         np.testing.assert_allclose(shown.image, pixels, atol=1e-3)
         assert not shown.flags and shown.voi_source in ("window", "lut")
 

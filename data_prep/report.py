@@ -1,0 +1,618 @@
+"""The report of a data set: one HTML file that opens from disk and asks for nothing.
+
+What is hidden, and what that is worth. Codes and technical flags count files and are
+exact. Counts of conditions are published so that a count of 1 to 10 images is never
+shown and cannot be worked out from the other figures of the report:
+
+- A value of a field with 1 to 10 images, or "not known" with as few, is counted
+  together with other values (`Axis`); the bins of a number are joined. For one of k
+  values counted together as S, every count from 1 to S - k + 1 >= 11 is possible.
+- In a table of several fields, a cell e of 1 to 10 is hidden together with three more
+  (`protect`). Let two records of the cells e and b exchange what they have in some of
+  the fields, and they are in the cells a and c. All four are hidden, and the exchange,
+  forth and back, keeps every sum over a field, hence every other figure. At least
+  SPREAD + 1 values of e remain possible. A table without such cells is not shown.
+- Two tables share one field at most and no ring of tables is closed, so that tables
+  which agree in their sums can be changed one by one.
+
+Not covered: conclusions from running this program backwards, from how a hidden count
+is distributed, from a second report of nearly the same images, or from knowing some
+of the images oneself; the totals of conflicts, which are given to 20 and narrow the
+tables of conflicts; and images, not patients, are counted: where a patient has many
+images, a count of 11 images may be that of one patient.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+
+from data_prep.codes import ACTIONS, MEANINGS
+from data_prep.report_figures import (
+    Markup,
+    bars,
+    escape,
+    heat,
+    heat_cell,
+    histogram,
+    join,
+    number,
+    share,
+    spectrum_plot,
+    stacked,
+    table,
+    tag,
+)
+from ddpm_jax.conditions.schema import Continuous, Field
+from ddpm_jax.data import records
+
+LEAST = 11
+"""The smallest count of conditions that is shown, except 0."""
+SPREAD = 5
+MOST_PAIRS, MOST_LINES, MOST_CELLS = 12, 40, 400
+NOT_KNOWN = "not known"
+LEDGER = (
+    "Every listed file ended with exactly one code. Files are counted here, not "
+    "people, and the counts are exact."
+)
+NAMED = ("view", "side", "prosthesis_right", "prosthesis_left")
+TOTALS = ("written", "duplicate", "excluded", "quarantined", "dead")
+
+Key = tuple[str, ...]
+"""What is counted together: one value, or several."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """All that a report tells. `confusion[field][label, header]` counts images."""
+
+    manifest: records.Manifest
+    rows: Mapping[str, Sequence[Mapping[str, str | float | None]]]
+    patients: Mapping[str, int]
+    confusion: Mapping[str, Mapping[tuple, int]] = dataclasses.field(
+        default_factory=dict
+    )
+    spectrum: Mapping | None = None
+
+
+# --- What may be shown ----------------------------------------------------------------
+
+
+def group(counts: Mapping[str, int]) -> dict[str, Key]:
+    """Value to the key that it is counted under.
+
+    The values of 1 to 10 and the next larger ones go together until there are two and
+    their sum exceeds their number by 10; all values do, where that is never reached.
+    """
+    rising = sorted((v for v in counts if counts[v]), key=counts.__getitem__)
+    hidden = sum(counts[value] < LEAST for value in rising)
+    if not hidden:
+        return {value: (value,) for value in counts}
+    for k in range(max(hidden, 2), len(rising) + 1):
+        if sum(counts[value] for value in rising[:k]) - k >= LEAST - 1:
+            together = tuple(value for value in counts if value in rising[:k])
+            break
+    else:
+        together = tuple(counts)
+    return {value: together if value in together else (value,) for value in counts}
+
+
+def protect(counts: Mapping[tuple, int]) -> set[tuple] | None:
+    """The cells of a table to hide; None where it cannot be shown at all.
+
+    For each cell e of 1 to 10, smallest first: cells a and c that differ from e in
+    different coordinates, and b, which differs in all of these. A records' exchange
+    e + b <-> a + c moves e by -min(e, b) .. min(a, c), which spans SPREAD at least.
+    Of all such triples the one that hides the fewest further images is taken.
+    """
+    filled = sorted((n, cell) for cell, n in counts.items() if n)
+    hidden: set[tuple] = set()
+    if sum(n < LEAST for n, _ in filled) * len(filled) ** 2 > 20_000_000:
+        return None
+    for n, e in filled:
+        if n >= LEAST:
+            break
+        best = None
+        differ = [(c, {i for i in range(len(e)) if c[i] != e[i]}) for _, c in filled]
+        for (a, in_a), (c, in_c) in itertools.combinations(differ, 2):
+            if not in_a or not in_c or in_a & in_c:
+                continue
+            b = tuple(a[i] if i in in_a else c[i] for i in range(len(e)))
+            if min(counts[a], counts[c]) + min(n, counts.get(b, 0)) < SPREAD:
+                continue
+            more = {a, b, c} - hidden
+            cost = sum(counts.get(cell, 0) or 3 for cell in more)
+            if best is None or cost < best[0]:
+                best = cost, more
+        if best is None:
+            return None
+        hidden |= {e} | best[1]
+    return hidden
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """One field of all records: `keys[i]` of record i, and how many have each key.
+
+    `bins` are the joined bins (low, high, count) of a number that are shown.
+    """
+
+    field: Field
+    keys: tuple[Key, ...]
+    counts: Mapping[Key, int]
+    bins: tuple[tuple[float, float, int], ...] = ()
+
+    @property
+    def missing(self) -> int | None:
+        """How many are not known; None where that is hidden."""
+        return self.counts.get((NOT_KNOWN,))
+
+
+def make_axis(field: Field, values: Sequence) -> Axis:
+    known = [None if v is None or v != v else v for v in values]
+    if isinstance(field, Continuous):
+        ends = join_bins(field, [v for v in known if v is not None])
+        names = [f"{low:g}–{high:g}" for low, high in ends]
+        known = [v if v is None else names[_bin(v, ends)] for v in known]
+    else:
+        ends, names = [], list(field.values)
+    found = Counter(NOT_KNOWN if v is None else v for v in known)
+    keys = group({name: found[name] for name in (*names, NOT_KNOWN)})
+    counts = dict.fromkeys(keys.values(), 0)
+    for name, key in keys.items():
+        counts[key] += found[name]
+    named = dict(zip(names, ends, strict=False))  # categorical fields have no ends
+    bins = tuple(
+        (*end, found[name]) for name, end in named.items() if keys[name] == (name,)
+    )
+    labels = [keys[NOT_KNOWN if v is None else v] for v in known]
+    return Axis(field, tuple(labels), counts, bins)
+
+
+def bin_step(field: Continuous) -> float:
+    """1, 2 or 5 times a power of 10, for 24 bins at most: 5 years of 120."""
+    least = (field.high - field.low) / 24
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= least * (1 - 1e-9))
+
+
+def join_bins(field: Continuous, values: Iterable[float]) -> list[tuple[float, float]]:
+    """Half-open bins that hold `values`, 11 in each; one bin if there are fewer."""
+    step = bin_step(field)
+    last = math.ceil(field.high / step) - 1
+    found = Counter(min(math.floor(v / step), last) for v in values)
+    joined: list[list] = []
+    for i in sorted(found):
+        if joined and joined[-1][2] < LEAST:
+            joined[-1][1:] = i + 1, joined[-1][2] + found[i]
+        else:
+            joined.append([i, i + 1, found[i]])
+    if len(joined) > 1 and joined[-1][2] < LEAST:
+        joined[-2][1] = joined.pop()[1]
+    return [(low * step, high * step) for low, high, _ in joined]
+
+
+def _bin(value: float, ends: Sequence[tuple[float, float]]) -> int:
+    return next((i for i, (_, high) in enumerate(ends) if value < high), len(ends) - 1)
+
+
+def widen(axis: Axis) -> Axis:
+    """The axis of a number with bins of the same two steps joined: ages by decade."""
+    wide = 2 * bin_step(axis.field) if axis.bins else 1
+    runs: list[list] = []
+    for low, high, count in axis.bins:
+        if runs and runs[-1][1] > math.floor(low / wide + 1e-9) * wide:
+            runs[-1][1:] = high, runs[-1][2] + count
+        elif runs and runs[-1][1] == low and low % wide:
+            runs[-1][1:] = high, runs[-1][2] + count
+        else:
+            runs.append([low, high, count])
+    names = {}
+    for low, high, _ in axis.bins:
+        run = next(r for r in runs if r[0] <= low < r[1])
+        names[(f"{low:g}–{high:g}",)] = (f"{run[0]:g}–{run[1]:g}",)
+    counts: Counter = Counter()
+    for key, count in axis.counts.items():
+        counts[names.get(key, key)] += count
+    keys = tuple(names.get(key, key) for key in axis.keys)
+    return Axis(axis.field, keys, dict(counts), tuple(map(tuple, runs)))
+
+
+def complete(counts: Mapping[tuple, int], axis: Axis | None) -> dict[tuple, int]:
+    """Label against header in the keys of the field, and of each label the images
+    whose header does not say; unchanged sums where other images were compared."""
+    own = {value: key for key in axis.counts for value in key} if axis else {}
+    cells: Counter = Counter()
+    for pair, count in counts.items():
+        names = [NOT_KNOWN if v is None else str(v) for v in pair]
+        cells[tuple(own.get(name, (name,)) for name in names)] += count
+    sums: Counter = Counter()
+    for (label, _), count in cells.items():
+        sums[label] += count
+    if axis and all(sums[key] <= axis.counts.get(key, 0) for key in sums):
+        for key, count in axis.counts.items():
+            cells[key, ("not compared",)] += count - sums[key]
+    for side in (0, 1):
+        cells = _regroup(cells, side)
+    return dict(cells)
+
+
+def _regroup(cells: Mapping[tuple, int], side: int) -> Counter:
+    sums: Counter = Counter()
+    for pair, count in cells.items():
+        sums[pair[side]] += count
+    keys = group(sums)
+    joined: Counter = Counter()
+    for pair, count in cells.items():
+        merged = tuple(v for key in keys[pair[side]] for v in key)
+        joined[(*pair[:side], merged, *pair[side + 1 :])] += count
+    return joined
+
+
+def about(count: int) -> str:
+    """A count to the nearest 20; 0 is 0."""
+    if not count:
+        return "0"
+    return "under 30" if count < 30 else f"about {number(20 * round(count / 20))}"
+
+
+# --- The sections ---------------------------------------------------------------------
+
+
+def render(facts: Facts) -> str:
+    """The report as one HTML page."""
+    manifest = facts.manifest
+    rows = [row for split in facts.rows.values() for row in split]
+    axes = {
+        f.name: make_axis(f, [r.get(f.name) for r in rows]) for f in manifest.schema
+    }
+    sections = (
+        ("ledger", "Where every file ended", _ledger(manifest.ledger)),
+        ("fields", "Fields", _fields(axes, len(rows))),
+        ("combinations", "Combinations of fields", _combinations(axes)),
+        ("splits", "Splits", _splits(facts)),
+        ("labels", "Labels and DICOM headers", _labels(facts, axes)),
+        ("spectrum", "Power spectrum", _spectrum(facts.spectrum)),
+        ("settings", "Settings and versions", _settings(manifest)),
+    )
+    links = [tag("a", title, href=f"#{name}") for name, title, _ in sections]
+    body = [
+        tag("section", tag("h2", title), content, id=name)
+        for name, title, content in sections
+    ]
+    style = resources.files("data_prep").joinpath("report.css").read_text()
+    name = escape(f"{manifest.name}: data set report")
+    page = tag("div", _header(facts), tag("nav", *links), *body, class_="page")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "style-src 'unsafe-inline'\">\n"
+        f"<title>{name}</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<body>\n{page}\n</body>\n</html>\n"
+    )
+
+
+def _header(facts: Facts) -> Markup:
+    manifest, ledger = facts.manifest, facts.manifest.ledger
+    people = list(facts.patients.values())
+    told = None if any(0 < n < LEAST for n in people) else sum(people)
+    tiles = (
+        ("files listed", number(ledger["listed"])),
+        ("images written", number(ledger["written"])),
+        ("patients", number(told)),
+        ("image", f"{manifest.height} × {manifest.width}, {manifest.bits} bits"),
+        ("codec", manifest.codec),
+        ("key id", manifest.settings.get("key_id", "not stated")),
+    )
+    boxes = [tag("div", tag("dt", a), tag("dd", b), class_="tile") for a, b in tiles]
+    return tag(
+        "header",
+        tag("p", "Data set report", class_="eyebrow"),
+        tag("h1", manifest.name),
+        tag("dl", *boxes, class_="tiles"),
+    )
+
+
+def _ledger(ledger: Mapping) -> Markup:
+    codes, listed = ledger["codes"], ledger["listed"]
+    action = {code: ACTIONS.get(code, "dead") for code in codes}
+    order = sorted(codes, key=lambda c: (TOTALS.index(action[c]), -codes[c], c))
+    lines = [
+        (
+            tag("span", code, class_="code"),
+            join((tag("i", class_=f"dot back-{action[code]}"), action[code])),
+            MEANINGS.get(code, "a code that this program does not know"),
+            number(codes[code]),
+            share(codes[code], listed),
+        )
+        for code in order
+    ]
+    rejected = [c for c in sorted(codes, key=lambda c: -codes[c]) if c != "WRITTEN"]
+    lost = sum(codes[code] for code in rejected)
+    parts = [
+        tag("p", LEDGER, class_="lead"),
+        stacked("files by action", [(name, ledger[name]) for name in TOTALS]),
+        table(
+            "Files by code",
+            ("code", "action", "meaning", "files", "share"),
+            lines,
+            foot=("listed", "", "", number(listed), share(listed, listed)),
+            text=(0, 1, 2),
+        ),
+    ]
+    cards = []
+    if rejected:
+        names = [(tag("span", c, class_="code"), codes[c]) for c in rejected]
+        cards.append(bars("Rejected, by code", names, lost))
+    flags = [
+        (tag("span", flag, class_="code"), about(n) if "LABEL" in flag else number(n))
+        for flag, n in sorted(ledger["flags"].items(), key=lambda item: -item[1])
+    ]
+    if flags:
+        caption = join(
+            ("Flags of written images", _small("an image may carry several"))
+        )
+        cards.append(table(caption, ("flag", "images"), flags))
+    return join((*parts, _cards(cards)))
+
+
+def _small(*words: object) -> Markup:
+    return tag("small", *words)
+
+
+def _note(*words: object) -> Markup:
+    return tag("p", *words, class_="note")
+
+
+def _card(*parts: object) -> Markup:
+    return tag("div", *parts, class_="card")
+
+
+def _cards(parts: Iterable[Markup]) -> Markup:
+    return tag("div", *map(_card, parts), class_="cards")
+
+
+def _name(key: Key) -> str:
+    return key[0] if len(key) == 1 else " or ".join(key)
+
+
+def _fields(axes: Mapping[str, Axis], images: int) -> Markup:
+    overview = [
+        (
+            axis.field.title,
+            axis.field.kind,
+            number(None if axis.missing is None else images - axis.missing),
+            number(axis.missing),
+            share(axis.missing, images),
+        )
+        for axis in axes.values()
+    ]
+    head = ("field", "kind", "known", "not known", "missing share")
+    notes = tag(
+        "p",
+        f"Counts are of written images. A value with 1 to {LEAST - 1} images is "
+        "counted together with others, joined by “or”, and the bins of a number are "
+        "joined, so that no such count can be read or worked out. Where the missing "
+        "share is hidden, “not known” is one of the values counted together.",
+        class_="lead",
+    )
+    overall = table("What is known", head, overview, text=(0, 1))
+    figures = [_field(axis, images) for axis in axes.values()]
+    return join((notes, overall, _cards(figures)))
+
+
+def _field(axis: Axis, images: int) -> Markup:
+    field = axis.field
+    unit = f" ({field.unit})" if getattr(field, "unit", "") else ""
+    counts = [(_name(key), count) for key, count in axis.counts.items()]
+    listed = bars(f"{field.title}{unit}", counts, images)
+    if not axis.bins:
+        return listed
+    label = f"histogram of {field.title}"
+    words = f"{field.title}{unit}; the area is the number of images"
+    return join((listed, histogram(label, axis.bins, bin_step(field), words)))
+
+
+def _combinations(axes: Mapping[str, Axis]) -> Markup:
+    named = [axes[name] for name in NAMED if name in axes and _plain(axes[name])]
+    parts = []
+    if len(named) > 2:
+        parts.append(_card(_list(named)))
+    else:
+        named = []
+    pairs = []
+    if "age" in axes and "sex" in axes:
+        pairs.append(("age", "sex"))
+    taken = {axis.field.name for axis in named}
+    rest = [name for name, axis in axes.items() if _plain(axis) and name not in taken]
+    anchor = next(iter(name for name, axis in axes.items() if _plain(axis)), None)
+    pairs += [(anchor, name) for name in rest if name != anchor]
+    for first, second in pairs[:MOST_PAIRS]:
+        parts.append(_card(_cross(widen(axes[first]), widen(axes[second]))))
+    lead = tag(
+        "p",
+        f"A cell of 1 to {LEAST - 1} images is hidden, and larger ones or zeros with "
+        "it, so that the sums do not give it away: a hidden cell may hold any number.",
+        class_="lead",
+    )
+    if len(pairs) > MOST_PAIRS:
+        parts.append(_note(f"The first {MOST_PAIRS} of {len(pairs)} pairs are shown."))
+    return join((lead, *(parts or [_note("No two fields to be shown together.")])))
+
+
+def _plain(axis: Axis) -> bool:
+    return not isinstance(axis.field, Continuous)
+
+
+def _list(axes: Sequence[Axis]) -> Markup:
+    """The combinations of several fields, the most frequent first."""
+    title = " × ".join(axis.field.title for axis in axes)
+    counts = Counter(zip(*(axis.keys for axis in axes), strict=True))
+    hidden = protect(counts) if len(counts) <= MOST_CELLS else None
+    if hidden is None:
+        return _withheld(title)
+    shown = sorted((c for c in counts if c not in hidden), key=lambda c: -counts[c])
+    shown = shown[:MOST_LINES]
+    whole, most = sum(counts.values()), max(map(counts.get, shown), default=0)
+    rows = [
+        (*map(_name, cell), heat_cell(counts[cell], most), share(counts[cell], whole))
+        for cell in shown
+    ]
+    rest = whole - sum(counts[cell] for cell in shown)
+    told = "what is not listed has no images, or is counted in the last line"
+    caption = join((title, _small(told)))
+    head = (*(axis.field.title for axis in axes), "images", "share")
+    blank = [""] * (len(axes) - 1)
+    foot = ("all others", *blank, number(rest), share(rest, whole))
+    words = range(len(axes))
+    return table(caption, head, rows, foot=foot, text=words, kind="cross")
+
+
+def _withheld(title: str) -> Markup:
+    return _note(tag("b", title), ": not shown, the small cells cannot be protected.")
+
+
+def _cross(first: Axis, second: Axis) -> Markup:
+    title = f"{first.field.title} × {second.field.title}"
+    counts = Counter(zip(first.keys, second.keys, strict=True))
+    return _table(title, first.field.title, counts, list(first.counts))
+
+
+def _table(
+    title: str, corner: str, counts: Mapping[tuple, int], order: Sequence[Key]
+) -> Markup:
+    """A table of two fields, without rows and columns that hold nothing."""
+    hidden = protect(counts) if len(counts) <= MOST_CELLS else None
+    if hidden is None:
+        return _withheld(title)
+    down, across = Counter(), Counter()
+    for (row, column), count in counts.items():
+        down[row] += count
+        across[column] += count
+    columns = [key for key in across if across[key]]
+    columns.sort(key=lambda key: (key[-1] in (NOT_KNOWN, "not compared"), key))
+    lines = []
+    for row in sorted(down, key=lambda key: order.index(key) if key in order else 999):
+        cells = [
+            None if (row, c) in hidden else counts.get((row, c), 0) for c in columns
+        ]
+        if down[row]:
+            lines.append((_name(row), cells, down[row]))
+    if not lines:
+        return _note(tag("b", title), ": no images.")
+    totals = [across[column] for column in columns]
+    return heat(title, corner, list(map(_name, columns)), lines, totals)
+
+
+def _splits(facts: Facts) -> Markup:
+    manifest = facts.manifest
+    total = sum(map(manifest.count, manifest.splits))
+    rows = []
+    for split in manifest.splits:
+        people = facts.patients.get(split, 0)
+        told = None if 0 < people < LEAST else people
+        count = manifest.count(split)
+        rows.append((split, number(count), share(count, total), number(told)))
+    lead = tag(
+        "p",
+        "Splits are drawn by patient: all images of a patient are in one split, and no "
+        "patient is in two. ",
+        tag("span", "python -m data_prep.verify", class_="code"),
+        " checks this against the records.",
+        class_="lead",
+    )
+    head = ("split", "images", "share", "patients")
+    return join((lead, table("Images and patients by split", head, rows)))
+
+
+def _labels(facts: Facts, axes: Mapping[str, Axis]) -> Markup:
+    labels = facts.manifest.ledger["labels"]
+    rows = [
+        ("rows of the label table", number(labels.get("rows", 0))),
+        ("rows without an image here", number(labels.get("without_image", 0))),
+    ]
+    parts = [table("The label table", ("", "rows"), rows)]
+    conflicts = [
+        (
+            axes[n].field.title if n in axes else n,
+            about(c["compared"]),
+            about(c["conflicts"]),
+        )
+        for n, c in labels.get("conflicts", {}).items()
+    ]
+    if conflicts:
+        caption = join(("Conflicts", _small("to the nearest 20; the table wins")))
+        head = ("field", "compared", "in conflict")
+        parts.append(table(caption, head, conflicts))
+    for name, pairs in facts.confusion.items():
+        parts.append(_confusion(name, pairs, axes.get(name)))
+    words = "Where table and DICOM header disagree, the table wins and a flag tells."
+    lead = tag("p", words, class_="lead")
+    return join((lead, _cards(parts)))
+
+
+def _confusion(name: str, pairs: Mapping[tuple, int], axis: Axis | None) -> Markup:
+    title = axis.field.title if axis else name
+    if axis is not None and not _plain(axis):
+        return _differences(title, pairs)
+    cells = complete(pairs, axis)
+    order = list(axis.counts) if axis else []
+    caption = f"{title}: label (down) against header (across)"
+    return _table(caption, "label", cells, order)
+
+
+def _differences(title: str, pairs: Mapping[tuple, int]) -> Markup:
+    """Numbers: which of the two is larger, by more than 1."""
+    names = ("label within 1 of header", "label lower", "label higher", "not compared")
+    found = dict.fromkeys(names, 0)
+    for (label, header), count in pairs.items():
+        try:
+            gap = float(label) - float(header)
+        except (TypeError, ValueError):
+            gap = math.nan
+        i = 3 if gap != gap else 0 if abs(gap) <= 1 else 1 if gap < 0 else 2
+        found[names[i]] += count
+    keys, whole = group(found), sum(found.values())
+    sums = dict.fromkeys(keys.values(), 0)
+    for value, key in keys.items():
+        sums[key] += found[value]
+    counts = [(_name(key), count) for key, count in sums.items()]
+    return bars(f"{title}: label against header", counts, whole)
+
+
+def _spectrum(spectrum: Mapping | None) -> Markup:
+    if not spectrum:
+        return _note("Not measured.")
+    low, high = spectrum["logsnr_low"], spectrum["logsnr_high"]
+    span = f"{low:g} to {high:g}".replace("-", "\N{MINUS SIGN}")
+    words = tag(
+        "p",
+        "The mean power of ",
+        number(spectrum["images"]),
+        f" images of {spectrum['size']} × {spectrum['size']} in each ring of the "
+        "orthonormal Fourier transform; white noise of variance 1 has power 1. The "
+        "suggested range of a sampler is ",
+        tag("b", f"logSNR {span}"),
+        ": from the least to the largest −ln of the power, 4 further at both ends.",
+    )
+    plot = spectrum_plot(spectrum["power"], low, high)
+    return join((words, tag("figure", plot, class_="plot")))
+
+
+def _settings(manifest: records.Manifest) -> Markup:
+    lines = [
+        (tag("span", name, class_="code"), value)
+        for name, value in sorted(_flatten(manifest.settings))
+    ]
+    return table("Settings", ("setting", "value"), lines, text=(0, 1))
+
+
+def _flatten(settings: Mapping, above: str = "") -> Iterable[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", str(value)
