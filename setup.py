@@ -49,6 +49,9 @@ setup(
         "cuda": ["jax[cuda12]"],  # NVIDIA GPUs
         "tpu": ["jax[tpu]"],  # TPUs
         "beam": ["apache-beam>=2.70"],  # conversion on a cluster's runner
+        "ocr": [  # text burned into images; the wheel holds its models
+            "rapidocr-onnxruntime>=1.4.4; python_version < '3.13'",
+        ],
         "dev": [
             "beartype>=0.20",  # checks jaxtyping's shapes under pytest
             "hypothesis>=6.120",  # property tests

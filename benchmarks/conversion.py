@@ -13,8 +13,8 @@ reading threads and no worker processes.
 
 The pictures are noise with a power spectrum of 1 / k^3, as radiographs have, blurred
 as by a detector, and 2.5 grey levels of white noise: 0.67 MB a record, where NEMA's
-real hip takes 0.50 and its chest 0.82. Times are processor time of this process, all threads
-together, median of the repeats. Not in here: checking and starting of worker
+real hip takes 0.50 and its chest 0.82. Times are processor time of this process, all
+threads together, median of the repeats. Not in here: checks and starts of worker
 processes.
 """
 

@@ -157,9 +157,7 @@ def _parse(file, otherwise="NOT_DICOM", **options) -> Dataset:
         return dcmread(file, **options)
 
 
-def check_header(
-    dataset: Dataset, syntax: str, accept: Accept = GREY_CR_DX
-) -> None:
+def check_header(dataset: Dataset, syntax: str, accept: Accept = GREY_CR_DX) -> None:
     """Rejects what is no single grey CR or DX image for presentation, or too large."""
     sop_class = text(dataset, "SOPClassUID")
     if "FOR PROCESSING" in texts(dataset, "PresentationIntentType"):
@@ -214,9 +212,7 @@ def _patient(dataset) -> str:
     return f"{issuer}|{patient}" if patient else ""
 
 
-def display(
-    dataset: Dataset, syntax: str, accept: Accept = GREY_CR_DX
-) -> Radiograph:
+def display(dataset: Dataset, syntax: str, accept: Accept = GREY_CR_DX) -> Radiograph:
     """The displayed radiograph of a data set that passed `check_header`."""
     stored, shifted = decode.stored_values(dataset, syntax)
     if stored.ndim == 3:

@@ -7,6 +7,7 @@ Everything is read without trust; what cannot be shown is Rejected with a code.
 
 import math
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
@@ -90,15 +91,7 @@ def read(
     """
     if bits is not None and bits not in range(8, 17):
         raise ValueError(f"bits = {bits!r}: expected a whole number from 8 to 16.")
-    data = file.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise Rejected("TOO_BIG")
-    describe, codec = _format(data)
-    try:
-        form = describe(data)
-    except (struct.error, IndexError):
-        raise Rejected("TRUNCATED") from None
-    stored = _decode(data, form, codec)
+    form, stored = _stored_values(file)
     if stored.ndim == 3:
         stored = grey(stored, accept_grey_rgb)
     full = bits if bits is not None and form.bits == 16 else form.bits
@@ -117,6 +110,19 @@ def read(
         inverted=inverted,
         flags=frozenset(),
     )
+
+
+def _stored_values(file):
+    """(what the header declares, stored values as `_decode` gives them)."""
+    data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise Rejected("TOO_BIG")
+    describe, codec = _format(data)
+    try:
+        form = describe(data)
+    except (struct.error, IndexError):
+        raise Rejected("TRUNCATED") from None
+    return form, _decode(data, form, codec)
 
 
 def _format(data) -> tuple[Callable[[bytes], Form], Callable]:
@@ -195,15 +201,20 @@ def _png(data) -> Form:
 
 
 def _chunks(data) -> Iterator[tuple[bytes, int, int]]:
-    at = 8
+    """(name, first byte, length) of each chunk. The checksums are compared here, since
+    libpng's stops at the last row and would show some damaged images."""
+    whole, at = memoryview(data), 8
     for _ in range(MOST_CHUNKS):
         length, name = struct.unpack_from(">I4s", data, at)
         if at + 12 + length > len(data):
             raise Rejected("TRUNCATED")
+        end = at + 8 + length
+        if zlib.crc32(whole[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise Rejected("DECODE_ERROR")
         if name == b"IEND":
             return
         yield name, at + 8, length
-        at += 12 + length
+        at = end + 4
     raise Rejected("PARSE_LIMIT")
 
 

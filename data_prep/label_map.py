@@ -59,11 +59,13 @@ def load_map(path: Path) -> LabelMap:
         raise ValueError(f"{path}: row is no function; expected def row(row).")
     columns = _strings({} if columns is None else columns, path, "columns")
     values = _dict({} if values is None else values, path, "values")
+    _check_spelling(columns, path, "columns")
+    _check_spelling(values, path, "values")
     return LabelMap(
         path,
         columns=_columns(columns, path),
         values={
-            plain(name): _one_each(_strings(pairs, path, f"values, {name}"), path, name)
+            name.strip().lower(): _one_each(pairs, path, name)
             for name, pairs in values.items()
         },
         row=row,
@@ -131,26 +133,28 @@ def _strings(found, path, where):
     return found
 
 
-def _columns(columns, path):
-    """Keys as `plain` spells headers; every column has one source and one target."""
-    ours = {key.strip().lower(): name.strip().lower() for key, name in columns.items()}
-    if len(ours) < len(columns):
+def _check_spelling(found, path, where):
+    if len({key.strip().lower() for key in found}) < len(found):
         raise ValueError(
-            f"{path}: columns: two keys differ only in case or space; expected one."
+            f"{path}: {where}: two keys differ only in case or space; expected one."
         )
+
+
+def _columns(columns, path):
+    """Lower-case names, as headers are read; each of ours has one source."""
+    ours = {key.strip().lower(): name.strip().lower() for key, name in columns.items()}
     for name in ours.values():
-        theirs = [key for key in columns if ours[key.strip().lower()] == name]
+        theirs = [repr(key) for key in columns if ours[key.strip().lower()] == name]
         if len(theirs) > 1:
             raise ValueError(
-                f"{path}: columns {', '.join(map(repr, theirs))} all map to {name}: "
-                "expected one."
+                f"{path}: columns {', '.join(theirs)} all map to {name}: expected one."
             )
     return ours
 
 
 def _one_each(pairs, path, name):
     targets = {}
-    for key, target in pairs.items():
+    for key, target in _strings(pairs, path, f"values, {name}").items():
         if targets.setdefault(plain(key), target) != target:
             raise ValueError(
                 f"{path}: values, {name}, {key!r}: maps to {target!r} here and to "

@@ -7,19 +7,21 @@ shown and cannot be worked out from the other figures of the report:
 - A value of a field with 1 to 10 images, or "not known" with as few, is counted
   together with other values (`Axis`); the bins of a number are joined. For one of k
   values counted together as S, every count from 1 to S - k + 1 >= 11 is possible.
-- In a table of several fields, a cell e of 1 to 10 is hidden together with three more
+- In a table of several fields, a cell e of 1 to 10 is hidden together with others
   (`protect`). Let two records of the cells e and b exchange what they have in some of
   the fields, and they are in the cells a and c. All four are hidden, and the exchange,
   forth and back, keeps every sum over a field, hence every other figure. At least
   SPREAD + 1 values of e remain possible. A table without such cells is not shown.
+- In a table of labels against headers, small cells of a row are hidden with others
+  of that row as the values of a field are, and there are no sums of columns.
 - Two tables share one field at most and no ring of tables is closed, so that tables
   which agree in their sums can be changed one by one.
 
 Not covered: conclusions from running this program backwards, from how a hidden count
 is distributed, from a second report of nearly the same images, or from knowing some
 of the images oneself; the totals of conflicts, which are given to 20 and narrow the
-tables of conflicts; and images, not patients, are counted: where a patient has many
-images, a count of 11 images may be that of one patient.
+tables of labels against headers, as do tables made of other images than the report's.
+Images, not patients, are counted: 11 images may be those of one patient.
 """
 
 import dataclasses
@@ -52,7 +54,9 @@ LEAST = 11
 """The smallest count of conditions that is shown, except 0."""
 SPREAD = 5
 MOST_PAIRS, MOST_LINES, MOST_CELLS = 12, 40, 400
-NOT_KNOWN = "not known"
+NOT_KNOWN, NOT_COMPARED = "not known", "not compared"
+SUMMARY = Markup("<summary>Counts by bin</summary>")
+UNFORESEEN = "a code that this program does not know"
 LEDGER = (
     "Every listed file ended with exactly one code. Files are counted here, not "
     "people, and the counts are exact."
@@ -102,34 +106,44 @@ def group(counts: Mapping[str, int]) -> dict[str, Key]:
 def protect(counts: Mapping[tuple, int]) -> set[tuple] | None:
     """The cells of a table to hide; None where it cannot be shown at all.
 
-    For each cell e of 1 to 10, smallest first: cells a and c that differ from e in
-    different coordinates, and b, which differs in all of these. A records' exchange
-    e + b <-> a + c moves e by -min(e, b) .. min(a, c), which spans SPREAD at least.
-    Of all such triples the one that hides the fewest further images is taken.
+    For each cell e of 1 to 10, smallest first, the cells of one exchange
+    e + b <-> a + c, which moves e by -min(e, b) .. min(a, c), or of several that have
+    only e in common, until SPREAD is spanned: if one exchange is enough the one that
+    hides the fewest further images, else the widest first.
     """
     filled = sorted((n, cell) for cell, n in counts.items() if n)
-    hidden: set[tuple] = set()
-    if sum(n < LEAST for n, _ in filled) * len(filled) ** 2 > 20_000_000:
+    small = [(n, cell) for n, cell in filled if n < LEAST]
+    if len(small) * len(filled) ** 2 > 20_000_000:
         return None
-    for n, e in filled:
-        if n >= LEAST:
-            break
-        best = None
-        differ = [(c, {i for i in range(len(e)) if c[i] != e[i]}) for _, c in filled]
-        for (a, in_a), (c, in_c) in itertools.combinations(differ, 2):
-            if not in_a or not in_c or in_a & in_c:
-                continue
-            b = tuple(a[i] if i in in_a else c[i] for i in range(len(e)))
-            if min(counts[a], counts[c]) + min(n, counts.get(b, 0)) < SPREAD:
-                continue
-            more = {a, b, c} - hidden
-            cost = sum(counts.get(cell, 0) or 3 for cell in more)
-            if best is None or cost < best[0]:
-                best = cost, more
-        if best is None:
-            return None
-        hidden |= {e} | best[1]
+    hidden: set[tuple] = set()
+    for n, e in small:
+        options = list(_exchanges(e, [cell for _, cell in filled]))
+        spread, down, used = 0, 0, {e}
+        while spread < SPREAD:
+            ranked = []
+            for a, b, c in options:
+                if used & {a, b, c}:
+                    continue
+                falls = min(n - down, counts.get(b, 0))
+                gain = min(SPREAD - spread, min(counts[a], counts[c]) + falls)
+                cost = sum(counts.get(x, 0) or 3 for x in {a, b, c} - hidden)
+                ranked.append((-gain, cost, falls, (a, b, c)))
+            if not ranked:
+                return None
+            gain, _, falls, cells = min(ranked)
+            spread, down, used = spread - gain, down + falls, used | set(cells)
+        hidden |= used
     return hidden
+
+
+def _exchanges(e: tuple, cells: Sequence[tuple]) -> Iterable[tuple[tuple, ...]]:
+    """All (a, b, c) with records of e and b becoming records of a and c: a and c differ
+    from e in different fields, and b in all of these."""
+    differ = [(c, {i for i in range(len(e)) if c[i] != e[i]}) for c in cells if c != e]
+    for (a, in_a), (c, in_c) in itertools.combinations(differ, 2):
+        if not in_a & in_c:
+            b = tuple(a[i] if i in in_a else c[i] for i in range(len(e)))
+            yield a, b, c
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,17 +158,12 @@ class Axis:
     counts: Mapping[Key, int]
     bins: tuple[tuple[float, float, int], ...] = ()
 
-    @property
-    def missing(self) -> int | None:
-        """How many are not known; None where that is hidden."""
-        return self.counts.get((NOT_KNOWN,))
-
 
 def make_axis(field: Field, values: Sequence) -> Axis:
     known = [None if v is None or v != v else v for v in values]
     if isinstance(field, Continuous):
         ends = join_bins(field, [v for v in known if v is not None])
-        names = [f"{low:g}–{high:g}" for low, high in ends]
+        names = [_bin_name(*end) for end in ends]
         known = [v if v is None else names[_bin(v, ends)] for v in known]
     else:
         ends, names = [], list(field.values)
@@ -190,12 +199,17 @@ def join_bins(field: Continuous, values: Iterable[float]) -> list[tuple[float, f
         else:
             joined.append([i, i + 1, found[i]])
     if len(joined) > 1 and joined[-1][2] < LEAST:
-        joined[-2][1] = joined.pop()[1]
+        _, high, _ = joined.pop()
+        joined[-1][1] = high
     return [(low * step, high * step) for low, high, _ in joined]
 
 
 def _bin(value: float, ends: Sequence[tuple[float, float]]) -> int:
     return next((i for i, (_, high) in enumerate(ends) if value < high), len(ends) - 1)
+
+
+def _bin_name(low: float, high: float) -> str:
+    return f"{low:.12g}–{high:.12g}"
 
 
 def widen(axis: Axis) -> Axis:
@@ -205,14 +219,12 @@ def widen(axis: Axis) -> Axis:
     for low, high, count in axis.bins:
         if runs and runs[-1][1] > math.floor(low / wide + 1e-9) * wide:
             runs[-1][1:] = high, runs[-1][2] + count
-        elif runs and runs[-1][1] == low and low % wide:
-            runs[-1][1:] = high, runs[-1][2] + count
         else:
             runs.append([low, high, count])
     names = {}
     for low, high, _ in axis.bins:
         run = next(r for r in runs if r[0] <= low < r[1])
-        names[(f"{low:g}–{high:g}",)] = (f"{run[0]:g}–{run[1]:g}",)
+        names[(_bin_name(low, high),)] = (_bin_name(*run[:2]),)
     counts: Counter = Counter()
     for key, count in axis.counts.items():
         counts[names.get(key, key)] += count
@@ -220,35 +232,32 @@ def widen(axis: Axis) -> Axis:
     return Axis(axis.field, keys, dict(counts), tuple(map(tuple, runs)))
 
 
-def complete(counts: Mapping[tuple, int], axis: Axis | None) -> dict[tuple, int]:
-    """Label against header in the keys of the field, and of each label the images
-    whose header does not say; unchanged sums where other images were compared."""
+def confusion_table(
+    counts: Mapping[tuple, int], axis: Axis | None
+) -> dict[Key, dict[Key, int | None]]:
+    """Label to header to count, in the keys of the field; None is hidden.
+
+    Where all are images of the report, "not compared" makes each row sum to what the
+    field's own counts say. In a row, small cells are hidden as in `group`; columns
+    have no sums.
+    """
     own = {value: key for key in axis.counts for value in key} if axis else {}
-    cells: Counter = Counter()
+    cells: dict[Key, Counter] = {}
     for pair, count in counts.items():
         names = [NOT_KNOWN if v is None else str(v) for v in pair]
-        cells[tuple(own.get(name, (name,)) for name in names)] += count
-    sums: Counter = Counter()
-    for (label, _), count in cells.items():
-        sums[label] += count
-    if axis and all(sums[key] <= axis.counts.get(key, 0) for key in sums):
-        for key, count in axis.counts.items():
-            cells[key, ("not compared",)] += count - sums[key]
-    for side in (0, 1):
-        cells = _regroup(cells, side)
-    return dict(cells)
-
-
-def _regroup(cells: Mapping[tuple, int], side: int) -> Counter:
-    sums: Counter = Counter()
-    for pair, count in cells.items():
-        sums[pair[side]] += count
-    keys = group(sums)
-    joined: Counter = Counter()
-    for pair, count in cells.items():
-        merged = tuple(v for key in keys[pair[side]] for v in key)
-        joined[(*pair[:side], merged, *pair[side + 1 :])] += count
-    return joined
+        label, header = (own.get(name, (name,)) for name in names)
+        cells.setdefault(label, Counter())[header] += count
+    sums = {label: row.total() for label, row in cells.items()}
+    if axis and all(n <= axis.counts.get(label, 0) for label, n in sums.items()):
+        for label, count in axis.counts.items():
+            rest = count - sums.get(label, 0)
+            cells.setdefault(label, Counter())[(NOT_COMPARED,)] += rest
+    columns = sorted({h: None for row in cells.values() for h in row if row[h]})
+    table = {}
+    for label, row in cells.items():
+        keys = group({header: row[header] for header in columns})
+        table[label] = {h: row[h] if len(keys[h]) == 1 else None for h in columns}
+    return table
 
 
 def about(count: int) -> str:
@@ -303,8 +312,8 @@ def _header(facts: Facts) -> Markup:
         ("files listed", number(ledger["listed"])),
         ("images written", number(ledger["written"])),
         ("patients", number(told)),
-        ("image", f"{manifest.height} × {manifest.width}, {manifest.bits} bits"),
-        ("codec", manifest.codec),
+        ("pixels", f"{manifest.height} × {manifest.width}"),
+        ("stored as", f"{manifest.codec}, {manifest.bits} bits"),
         ("key id", manifest.settings.get("key_id", "not stated")),
     )
     boxes = [tag("div", tag("dt", a), tag("dd", b), class_="tile") for a, b in tiles]
@@ -318,45 +327,57 @@ def _header(facts: Facts) -> Markup:
 
 def _ledger(ledger: Mapping) -> Markup:
     codes, listed = ledger["codes"], ledger["listed"]
-    action = {code: ACTIONS.get(code, "dead") for code in codes}
-    order = sorted(codes, key=lambda c: (TOTALS.index(action[c]), -codes[c], c))
+    by_count = sorted(codes, key=lambda code: (-codes[code], code))
+    order = sorted(by_count, key=lambda code: TOTALS.index(_action(code)))
     lines = [
         (
-            tag("span", code, class_="code"),
-            join((tag("i", class_=f"dot back-{action[code]}"), action[code])),
-            MEANINGS.get(code, "a code that this program does not know"),
-            number(codes[code]),
-            share(codes[code], listed),
+            _code(c),
+            _dotted(_action(c)),
+            MEANINGS.get(c, UNFORESEEN),
+            number(codes[c]),
+            share(codes[c], listed),
         )
-        for code in order
+        for c in order
     ]
-    rejected = [c for c in sorted(codes, key=lambda c: -codes[c]) if c != "WRITTEN"]
-    lost = sum(codes[code] for code in rejected)
-    parts = [
-        tag("p", LEDGER, class_="lead"),
-        stacked("files by action", [(name, ledger[name]) for name in TOTALS]),
-        table(
-            "Files by code",
-            ("code", "action", "meaning", "files", "share"),
-            lines,
-            foot=("listed", "", "", number(listed), share(listed, listed)),
-            text=(0, 1, 2),
-        ),
-    ]
+    by_code = table(
+        "Files by code",
+        ("code", "action", "meaning", "files", "share"),
+        lines,
+        foot=("listed", "", "", number(listed), share(listed, listed)),
+        text=(0, 1, 2),
+    )
+    lead = tag("p", LEDGER, class_="lead")
+    flow = stacked("files by action", [(name, ledger[name]) for name in TOTALS])
     cards = []
+    rejected = [(_code(c), codes[c]) for c in by_count if c != "WRITTEN"]
     if rejected:
-        names = [(tag("span", c, class_="code"), codes[c]) for c in rejected]
-        cards.append(bars("Rejected, by code", names, lost))
-    flags = [
-        (tag("span", flag, class_="code"), about(n) if "LABEL" in flag else number(n))
-        for flag, n in sorted(ledger["flags"].items(), key=lambda item: -item[1])
+        lost = sum(count for _, count in rejected)
+        cards.append(bars("Rejected, by code", rejected, lost, noun="files"))
+    if ledger["flags"]:
+        cards.append(_flags(ledger["flags"]))
+    return join((lead, flow, by_code, _cards(cards)))
+
+
+def _flags(flags: Mapping[str, int]) -> Markup:
+    rows = [
+        (_code(flag), about(n) if flag.startswith("LABEL") else number(n))
+        for flag, n in sorted(flags.items(), key=lambda item: (-item[1], item[0]))
     ]
-    if flags:
-        caption = join(
-            ("Flags of written images", _small("an image may carry several"))
-        )
-        cards.append(table(caption, ("flag", "images"), flags))
-    return join((*parts, _cards(cards)))
+    caption = join(("Flags of written images", _small("an image may carry several")))
+    return table(caption, ("flag", "images"), rows)
+
+
+def _action(code: str) -> str:
+    return ACTIONS.get(code, "dead")
+
+
+def _code(word: str) -> Markup:
+    return tag("span", word, class_="code")
+
+
+def _dotted(action: str) -> Markup:
+    dot = tag("i", class_=f"dot back-{action}")
+    return join((dot, tag("span", action, class_="action")))
 
 
 def _small(*words: object) -> Markup:
@@ -380,28 +401,32 @@ def _name(key: Key) -> str:
 
 
 def _fields(axes: Mapping[str, Axis], images: int) -> Markup:
-    overview = [
-        (
-            axis.field.title,
-            axis.field.kind,
-            number(None if axis.missing is None else images - axis.missing),
-            number(axis.missing),
-            share(axis.missing, images),
-        )
-        for axis in axes.values()
-    ]
-    head = ("field", "kind", "known", "not known", "missing share")
+    overview = [_known(axis, images) for axis in axes.values()]
+    head = ("field", "known", "not known", "missing share")
     notes = tag(
         "p",
         f"Counts are of written images. A value with 1 to {LEAST - 1} images is "
         "counted together with others, joined by “or”, and the bins of a number are "
         "joined, so that no such count can be read or worked out. Where the missing "
-        "share is hidden, “not known” is one of the values counted together.",
+        "share is a bound (≤), “not known” is one of the values counted together.",
         class_="lead",
     )
-    overall = table("What is known", head, overview, text=(0, 1))
+    overall = table("What is known", head, overview)
     figures = [_field(axis, images) for axis in axes.values()]
     return join((notes, overall, _cards(figures)))
+
+
+def _known(axis: Axis, images: int) -> tuple:
+    """Title, known, not known and missing share; bounds where these are hidden."""
+    key = next(key for key in axis.counts if NOT_KNOWN in key)
+    most = axis.counts[key]
+    low, high = ("", "") if key == (NOT_KNOWN,) else ("≥ ", "≤ ")
+    return (
+        axis.field.title,
+        join((low, number(images - most))),
+        join((high, number(most))),
+        join((high, share(most, images))),
+    )
 
 
 def _field(axis: Axis, images: int) -> Markup:
@@ -411,23 +436,18 @@ def _field(axis: Axis, images: int) -> Markup:
     listed = bars(f"{field.title}{unit}", counts, images)
     if not axis.bins:
         return listed
-    label = f"histogram of {field.title}"
     words = f"{field.title}{unit}; the area is the number of images"
-    return join((listed, histogram(label, axis.bins, bin_step(field), words)))
+    drawn = histogram(f"histogram of {field.title}", axis.bins, bin_step(field), words)
+    return join((tag("h3", field.title), drawn, tag("details", SUMMARY, listed)))
 
 
 def _combinations(axes: Mapping[str, Axis]) -> Markup:
-    named = [axes[name] for name in NAMED if name in axes and _plain(axes[name])]
-    parts = []
-    if len(named) > 2:
-        parts.append(_card(_list(named)))
-    else:
-        named = []
+    named, listed = _named(axes)
+    parts = [_card(listed)] if named else []
     pairs = []
     if "age" in axes and "sex" in axes:
         pairs.append(("age", "sex"))
-    taken = {axis.field.name for axis in named}
-    rest = [name for name, axis in axes.items() if _plain(axis) and name not in taken]
+    rest = [name for name, axis in axes.items() if _plain(axis) and name not in named]
     anchor = next(iter(name for name, axis in axes.items() if _plain(axis)), None)
     pairs += [(anchor, name) for name in rest if name != anchor]
     for first, second in pairs[:MOST_PAIRS]:
@@ -447,13 +467,23 @@ def _plain(axis: Axis) -> bool:
     return not isinstance(axis.field, Continuous)
 
 
-def _list(axes: Sequence[Axis]) -> Markup:
+def _named(axes: Mapping[str, Axis]) -> tuple[list[str], Markup]:
+    """The fields of NAMED that can be listed together, three at least, and the list."""
+    names = [name for name in NAMED if name in axes and _plain(axes[name])]
+    for k in range(len(names), 2, -1):
+        chosen = [axes[name] for name in names[:k]]
+        counts = Counter(zip(*(axis.keys for axis in chosen), strict=True))
+        hidden = protect(counts) if len(counts) <= MOST_CELLS else None
+        if hidden is not None:
+            return names[:k], _list(chosen, counts, hidden)
+    return [], Markup()
+
+
+def _list(
+    axes: Sequence[Axis], counts: Mapping[tuple, int], hidden: set[tuple]
+) -> Markup:
     """The combinations of several fields, the most frequent first."""
     title = " × ".join(axis.field.title for axis in axes)
-    counts = Counter(zip(*(axis.keys for axis in axes), strict=True))
-    hidden = protect(counts) if len(counts) <= MOST_CELLS else None
-    if hidden is None:
-        return _withheld(title)
     shown = sorted((c for c in counts if c not in hidden), key=lambda c: -counts[c])
     shown = shown[:MOST_LINES]
     whole, most = sum(counts.values()), max(map(counts.get, shown), default=0)
@@ -468,7 +498,7 @@ def _list(axes: Sequence[Axis]) -> Markup:
     blank = [""] * (len(axes) - 1)
     foot = ("all others", *blank, number(rest), share(rest, whole))
     words = range(len(axes))
-    return table(caption, head, rows, foot=foot, text=words, kind="cross")
+    return table(caption, head, rows, foot=foot, text=words, kind="list")
 
 
 def _withheld(title: str) -> Markup:
@@ -476,35 +506,23 @@ def _withheld(title: str) -> Markup:
 
 
 def _cross(first: Axis, second: Axis) -> Markup:
+    """A table of two fields, without rows and columns that hold nothing."""
     title = f"{first.field.title} × {second.field.title}"
     counts = Counter(zip(first.keys, second.keys, strict=True))
-    return _table(title, first.field.title, counts, list(first.counts))
-
-
-def _table(
-    title: str, corner: str, counts: Mapping[tuple, int], order: Sequence[Key]
-) -> Markup:
-    """A table of two fields, without rows and columns that hold nothing."""
     hidden = protect(counts) if len(counts) <= MOST_CELLS else None
     if hidden is None:
         return _withheld(title)
-    down, across = Counter(), Counter()
-    for (row, column), count in counts.items():
-        down[row] += count
-        across[column] += count
-    columns = [key for key in across if across[key]]
-    columns.sort(key=lambda key: (key[-1] in (NOT_KNOWN, "not compared"), key))
-    lines = []
-    for row in sorted(down, key=lambda key: order.index(key) if key in order else 999):
-        cells = [
-            None if (row, c) in hidden else counts.get((row, c), 0) for c in columns
-        ]
-        if down[row]:
-            lines.append((_name(row), cells, down[row]))
-    if not lines:
-        return _note(tag("b", title), ": no images.")
-    totals = [across[column] for column in columns]
-    return heat(title, corner, list(map(_name, columns)), lines, totals)
+    columns = [key for key, n in second.counts.items() if n]
+    rows = [
+        (
+            _name(row),
+            [*(None if (row, c) in hidden else counts[row, c] for c in columns), count],
+        )
+        for row, count in first.counts.items()
+        if count
+    ]
+    totals = [second.counts[column] for column in columns]
+    return heat(title, first.field.title, list(map(_name, columns)), rows, totals)
 
 
 def _splits(facts: Facts) -> Markup:
@@ -558,15 +576,25 @@ def _confusion(name: str, pairs: Mapping[tuple, int], axis: Axis | None) -> Mark
     title = axis.field.title if axis else name
     if axis is not None and not _plain(axis):
         return _differences(title, pairs)
-    cells = complete(pairs, axis)
-    order = list(axis.counts) if axis else []
-    caption = f"{title}: label (down) against header (across)"
-    return _table(caption, "label", cells, order)
+    found = confusion_table(pairs, axis)
+    headers = {header for row in found.values() for header in row}
+    columns = sorted(headers, key=_unknown_last)
+    rows = [
+        (_name(label), [found[label][column] for column in columns])
+        for label in sorted(found, key=_unknown_last)
+        if any(n != 0 for n in found[label].values())
+    ]
+    caption = join((title, _small("label table down, DICOM header across")))
+    return heat(caption, "label", list(map(_name, columns)), rows)
+
+
+def _unknown_last(key: Key) -> tuple:
+    return NOT_COMPARED in key, NOT_KNOWN in key, key
 
 
 def _differences(title: str, pairs: Mapping[tuple, int]) -> Markup:
     """Numbers: which of the two is larger, by more than 1."""
-    names = ("label within 1 of header", "label lower", "label higher", "not compared")
+    names = ("label within 1 of header", "label lower", "label higher", NOT_COMPARED)
     found = dict.fromkeys(names, 0)
     for (label, header), count in pairs.items():
         try:

@@ -97,17 +97,23 @@ def table(
     if foot:
         parts.append(tag("tfoot", line(foot, "td")))
     whole = tag("table", *parts, class_=kind or None)
-    return tag("div", whole, class_="scroll", tabindex=0, role="group")
+    return tag("div", whole, class_="scroll")
 
 
-def bars(caption: object, counts: Sequence[tuple[object, int]], whole: int) -> Markup:
+def bars(
+    caption: object,
+    counts: Sequence[tuple[object, int]],
+    whole: int,
+    *,
+    noun: str = "images",
+) -> Markup:
     """Counts with their shares of `whole`, each with a bar against the largest."""
     most = max((count for _, count in counts), default=0)
     rows = [
         (name, number(count), share(count, whole), tag("td", bar(count, most)))
         for name, count in counts
     ]
-    head = ("", "images", "share", Markup('<th class="wide"></th>'))
+    head = ("", noun, "share", Markup('<td class="wide"></td>'))
     return table(caption, head, rows, kind="bars")
 
 
@@ -116,7 +122,7 @@ def heat_cell(count: int | None, most: int) -> Markup:
     if count is None:
         return tag("td", number(None), class_="number hatched")
     depth = math.sqrt(count / most) if most else 0
-    kind = "number heat dark" if depth > 0.55 else "number heat"
+    kind = "number heat dark" if depth > 0.75 else "number heat"
     return tag("td", number(count), class_=kind, style=f"--depth: {depth:.3f}")
 
 
@@ -124,18 +130,26 @@ def heat(
     caption: object,
     corner: str,
     columns: Sequence[str],
-    rows: Sequence[tuple[str, Sequence[int | None], int]],
-    totals: Sequence[int],
+    rows: Sequence[tuple[str, Sequence[int | None]]],
+    totals: Sequence[int] = (),
 ) -> Markup:
-    """A cross table, darker where there are more; None is a hidden cell."""
-    shown = [n for _, cells, _ in rows for n in cells if n is not None]
-    most = max(shown, default=0)
+    """A cross table, darker where there are more; None is a hidden cell.
+
+    With `totals` of the columns, each row ends with its own total.
+    """
+    most = max((n for _, cells in rows for n in cells[: len(columns)] if n), default=0)
     lines = [
-        (name, *(heat_cell(n, most) for n in cells), number(total))
-        for name, cells, total in rows
+        (
+            name,
+            *(heat_cell(n, most) for n in cells[: len(columns)]),
+            *map(number, cells[len(columns) :]),
+        )
+        for name, cells in rows
     ]
-    foot = ("all", *map(number, totals), number(sum(totals)))
-    return table(caption, (corner, *columns, "all"), lines, foot=foot, kind="cross")
+    head, foot = (corner, *columns), ()
+    if totals:
+        head, foot = (*head, "all"), ("all", *map(number, (*totals, sum(totals))))
+    return table(caption, head, lines, foot=foot, kind="cross")
 
 
 def stacked(label: str, parts: Sequence[tuple[str, int]]) -> Markup:
@@ -168,21 +182,20 @@ def stacked(label: str, parts: Sequence[tuple[str, int]]) -> Markup:
         aria_label=label,
         class_="stacked",
     )
-    legend = tag(
-        "ul",
-        *(
-            tag(
-                "li",
-                tag("i", class_=f"back-{name}"),
-                tag("span", name),
-                tag("b", number(count)),
-                tag("small", share(count, whole)),
-            )
-            for name, count in parts
-        ),
-        class_="legend",
-    )
-    return tag("figure", picture, legend)
+    return tag("figure", picture, _legend(parts, whole))
+
+
+def _legend(parts, whole):
+    entries = [
+        (
+            tag("i", class_=f"back-{name}"),
+            name,
+            tag("b", number(count)),
+            tag("small", share(count, whole)),
+        )
+        for name, count in parts
+    ]
+    return tag("ul", *(tag("li", *entry) for entry in entries), class_="legend")
 
 
 def _text(x, y, words, anchor="middle", kind="tick"):
@@ -200,7 +213,7 @@ def histogram(
     label: str, bins: Sequence[tuple[float, float, int]], step: float, unit: str
 ) -> Markup:
     """Bins (low, high, count), area as the count: a merged bin is wide and low."""
-    width, height, base = 560, 200, 160
+    width, height, base = 560, 214, 160
     low, high = min(b[0] for b in bins), max(b[1] for b in bins)
     low, high = low - step / 2, high + step / 2
     most = max(n * step / (b - a) for a, b, n in bins) or 1
@@ -219,8 +232,8 @@ def histogram(
     parts.append(_line(10, base, width - 10, base, "axis"))
     every = step * max(2, math.ceil((high - low) / step / 10))
     for i in range(math.ceil(low / every), math.floor(high / every) + 1):
-        parts.append(_text(across(i * every), base + 17, f"{i * every:g}"))
-    parts.append(_text(width - 10, base + 35, unit, "end", "name"))
+        parts.append(_text(across(i * every), base + 20, f"{i * every:g}"))
+    parts.append(_text(width - 10, base + 46, unit, "end", "name"))
     return tag(
         "svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=label
     )
@@ -229,7 +242,7 @@ def histogram(
 def spectrum_plot(power: Sequence[float], low: float, high: float) -> Markup:
     """Power against cycles per image, both logarithmic, between the noise levels
     exp(-low) and exp(-high), which are the ends of a sampler's range."""
-    width, height, left, right, top, base = 720, 420, 64, 700, 24, 372
+    left, right, top, base = 64, 700, 24, 372
     points = [(k, p) for k, p in enumerate(power, 1) if p > 0]
     ends = -high / math.log(10), -low / math.log(10)
     bottom, ceiling = math.floor(ends[0]), math.ceil(ends[1])
@@ -256,16 +269,13 @@ def spectrum_plot(power: Sequence[float], low: float, high: float) -> Markup:
         parts.append(_text(across(k), base + 20, number(k)))
     for level, place, name in ((low, ends[1], "lowest"), (high, ends[0], "highest")):
         parts.append(_line(left, up(place), right, up(place), "limit"))
-        value = f"{level:g}".replace("-", "\N{MINUS SIGN}")
         below = 16 if name == "lowest" else -7
-        words = f"noise at the {name} logSNR, {value}"
+        words = f"noise at the {name} logSNR, {level:g}".replace("-", "\N{MINUS SIGN}")
         parts.append(_text(right - 8, up(place) + below, words, "end", "name"))
     line = " ".join(f"{across(k):.1f},{up(math.log10(p)):.1f}" for k, p in points)
     parts.append(tag("polyline", points=line, class_="curve"))
     parts.append(_line(left, base, right, base, "axis"))
-    parts.append(_text(right, base + 40, "cycles per image", "end", "name"))
-    parts.append(_text(left, top - 10, "power", "middle", "name"))
+    parts.append(_text(right, 412, "cycles per image", "end", "name"))
+    parts.append(_text(left, 14, "power", "middle", "name"))
     label = f"Power spectrum; suggested logSNR range {low:g} to {high:g}"
-    return tag(
-        "svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=label
-    )
+    return tag("svg", *parts, viewBox="0 0 720 420", role="img", aria_label=label)

@@ -48,6 +48,7 @@ class Settings:
         return {
             "record_version": records.VERSION,
             **self.reading._asdict(),
+            "sop_classes": list(self.reading.sop_classes),
             "codec": self.codec,
             "key_id": Ids(self.key).key_id(),
             "versions": dict(self.versions),
@@ -59,9 +60,17 @@ class Settings:
         return hashlib.sha256(asked + _code_digest()).hexdigest()
 
 
+DECIDING = (
+    *("burned_in", "codes", "decode", "deidentify", "dicom", "geometry", "images"),
+    *("luts", "picture", "shards", "values"),
+)
+"""Modules of this package whose change can change a record's bytes."""
+
+
 @functools.cache
 def _code_digest() -> bytes:
-    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(records.__file__)]
+    files = [Path(__file__).with_name(f"{name}.py") for name in DECIDING]
+    files.append(Path(records.__file__))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import random
-import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,24 +110,28 @@ def arguments_for(folder: Path, out: Path) -> list:
 @pytest.mark.slow
 def test_twenty_kills_and_a_rerun_give_the_same_bytes(whole, tmp_path):
     folder, expected = whole
-    out, rng = tmp_path / "out", random.Random(0)
+    out, rng, killed, longest = tmp_path / "out", random.Random(0), 0, 4.0
     environment = os.environ | {"DDPM_JAX_KEY": KEY.decode()}
-    started = time.monotonic()
-    arguments = arguments_for(folder, tmp_path / "dry")
-    assert run(arguments, env=environment).returncode == 0
-    length, killed = time.monotonic() - started, 0
-    for _ in range(20):
+    arguments = [*arguments_for(folder, out), "--overwrite"]
+    while killed < 20:
+        started = time.monotonic()
         process = subprocess.Popen(
-            command([*arguments_for(folder, out), "--overwrite"]),
+            command(arguments),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=environment,
         )
-        time.sleep(rng.uniform(0.3, 1) * length)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-    assert killed >= 10
-    done = run([*arguments_for(folder, out), "--overwrite"], env=environment)
+        try:
+            process.wait(rng.uniform(0.3, 1) * longest)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+            killed += 1
+        else:
+            assert process.returncode == 0
+            longest = time.monotonic() - started
+            shutil.rmtree(out)
+    done = run(arguments, env=environment)
     assert done.returncode == 0, done.stderr
     assert content(out) == expected
 
@@ -148,21 +152,21 @@ def test_interrupt_is_quick_and_leaves_no_process(whole, tmp_path):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    if process.returncode != 0:
-        assert process.returncode == 130
-        assert "interrupted" in err and "Traceback" not in err
+    assert "Traceback" not in err, err
+    assert process.returncode in (0, 130), err
 
 
 def test_full_disk_is_one_line_and_no_data_set(whole, tmp_path):
     folder, _ = whole
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-
-    done = run(
-        arguments_for(folder, tmp_path / "out"),
+    done = subprocess.run(
+        [
+            *("bash", "-c", 'ulimit -f 29; exec "$@"', "convert"),
+            *command(arguments_for(folder, tmp_path / "out")),
+        ],
+        capture_output=True,
+        text=True,
         env=os.environ | {"DDPM_JAX_KEY": KEY.decode()},
-        preexec_fn=limit,
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]

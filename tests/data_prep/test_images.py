@@ -162,15 +162,17 @@ def channels(pixels, *changes):
     ids=["PNG", "TIFF", "TIFF by planes"],
 )
 def test_grey_stored_as_colour(encode):
-    same, near, far = ((0, 0, 0), (0, 4, 8), (0, 0, 9))
-    assert code_of(encode(channels(BYTES, *same))) == "GREY_RGB"
-    assert code_of(encode(channels(BYTES, *near))) == "GREY_RGB"
-    found = shown(encode(channels(BYTES, *same)), accept_grey_rgb=True)
-    assert found.digest == shown(imagecodecs.png_encode(BYTES)).digest
-    mean = shown(encode(channels(BYTES % 200, *near)), accept_grey_rgb=True).image
-    np.testing.assert_array_equal(np.rint(mean * 255), BYTES % 200 + 4)
-    colour = encode(channels(BYTES % 200, *far))
-    assert code_of(colour) == code_of(colour, accept_grey_rgb=True) == "COLOR"
+    pixels = BYTES % 200
+    same, near, far = (
+        encode(channels(pixels, *changes))
+        for changes in ((0, 0, 0), (0, 4, 8), (0, 0, 9))
+    )
+    assert code_of(same) == code_of(near) == "GREY_RGB"
+    assert code_of(far) == code_of(far, accept_grey_rgb=True) == "COLOR"
+    found = shown(same, accept_grey_rgb=True)
+    assert found.digest == shown(imagecodecs.png_encode(pixels)).digest
+    mean = shown(near, accept_grey_rgb=True).image
+    np.testing.assert_array_equal(np.rint(mean * 255), pixels + 4)
 
 
 @pytest.mark.parametrize("mode", ["LA", "P", "RGBA"])
@@ -296,11 +298,15 @@ def samples() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", list(samples()))
-def test_what_is_cut_off_is_rejected(name):
+def test_what_is_cut_off_is_rejected_or_whole(name):
     data = samples()[name]
+    whole = shown(data).digest
     ends = {*range(0, len(data), 100), *range(20), *range(len(data) - 20, len(data))}
     for end in sorted(ends):
-        assert code_of(data[:end]) in ("NOT_IMAGE", "TRUNCATED", "DECODE_ERROR"), end
+        try:
+            assert shown(data[:end]).digest == whole and end > len(data) - 20
+        except Rejected as rejected:
+            assert rejected.code in ("NOT_IMAGE", "TRUNCATED", "DECODE_ERROR"), end
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(samples())))
@@ -317,6 +323,13 @@ def test_what_is_damaged_is_shown_or_rejected(data, name):
     except Rejected:
         return
     assert 0 <= image.min() <= image.max() <= 1
+
+
+def test_damage_anywhere_in_a_png_is_rejected():
+    data = imagecodecs.png_encode(noise(1, (40, 50)))
+    for place in range(8, len(data), 7):
+        damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        code_of(damaged)
 
 
 def test_too_many_bytes(monkeypatch):

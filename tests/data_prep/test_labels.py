@@ -203,6 +203,72 @@ def test_conflicts_are_counted_and_limited():
         tally.check(0.4)
 
 
+def test_confusion_is_of_every_compared_file_and_off_its_diagonal_are_the_conflicts():
+    tally = Tally()
+    headers = [Header("", "", *rest) for rest in HEADERS]
+    for header in headers:
+        tally.add(header, {"sex": "F", "view": "AP", "side": None, "age": 67.0})
+    assert tally.confusion["sex"] == {("F", "F"): 3, ("F", "M"): 2}
+    assert tally.confusion["view"] == {("AP", "AP"): 1, ("AP", "lateral"): 1}
+    assert "side" not in tally.confusion
+    for name, told in tally.to_json().items():
+        cells = tally.confusion[name]
+        apart = [n for (a, b), n in cells.items() if a != b and b != "within 1"]
+        assert told == {"compared": cells.total(), "conflicts": sum(apart)}
+
+
+HEADERS = (
+    ("F", "067Y", "AP", "R"),
+    ("F", "068Y", "LL", ""),
+    ("M", "069Y", "", ""),
+    ("M", "003M", "PA", ""),
+    ("F", "", "", ""),
+)
+
+
+@pytest.mark.parametrize(
+    "label, header, cell",
+    [
+        (67, "067Y", ("60 to 69", "within 1")),
+        (60, "061Y", ("60 to 69", "within 1")),
+        (69.5, "068Y", ("60 to 69", "1 to 10 below")),
+        (0, "010Y", ("0 to 9", "1 to 10 above")),
+        (67, "006Y", ("60 to 69", "over 10 below")),
+        (7, "067Y", ("0 to 9", "over 10 above")),
+        (97, "097Y", ("90 and over", "within 1")),
+    ],
+)
+def test_ages_are_compared_by_decade_and_difference(label, header, cell):
+    tally = Tally()
+    conflict = tally.add(Header("", "", "", header, "", ""), {"age": label})
+    assert tally.confusion == {"age": {cell: 1}}
+    assert conflict == (cell[1] != "within 1")
+
+
+def test_what_a_table_owes(tmp_path):
+    """Not known, out of range and space, each by itself: DATA.md, test 34."""
+    label = one(tmp_path, "1,,ap ,right,,67,F,2900")
+    assert label.row["prosthesis_right"] is None
+    assert label.row["bmi"] is None and label.out_of_range
+    assert label.row["view"] == "AP"
+
+
+def test_rows_by_number_and_in_order(tmp_path):
+    labels = read_labels(table(tmp_path, "1,,AP,,,,,", "2,,lateral,,,,,"), PELVIS)
+    assert len(labels.rows) == 2
+    assert [row.index for row in labels.rows] == [0, 1]
+    assert labels.rows[1].row["view"] == "lateral"
+    with pytest.raises(IndexError):
+        labels.rows[2]
+
+
+def test_three_rows_of_one_file(tmp_path):
+    lines = ["1,a,AP,,,,,", "2,./a,AP,,,,,", "1,b,AP,,,,,", ",,AP,,,,,"]
+    labels = read_labels(table(tmp_path, *lines), PELVIS)
+    assert labels.matching("1", "a") == [0, 1, 2]
+    assert labels.matching("", "b") == [2] and labels.matching("", "") == []
+
+
 def test_importing_data_prep_does_not_import_jax():
     code = (
         "import sys, data_prep.convert, data_prep.verify, data_prep.pipeline;"
