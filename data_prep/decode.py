@@ -110,9 +110,20 @@ def _check_source(dataset, syntax):
     except Exception:
         raise Rejected("TRUNCATED") from None
     if syntax == uid.RLELossless:  # carries no size of its own
+        _check_segments(frame)
         return
     if codestream_shape(frame) != (*expected, samples):
         raise Rejected("DIM_MISMATCH")
+
+
+def _check_segments(frame):
+    """PS3.5 G.5: a count and 15 offsets; the decoder follows them anywhere."""
+    if len(frame) < 64:
+        raise Rejected("TRUNCATED")
+    count, *offsets = struct.unpack_from("<16I", frame)
+    ends = [*offsets[:count], len(frame)]
+    if not 1 <= count <= 15 or offsets[0] != 64 or ends != sorted(set(ends)):
+        raise Rejected("DECODE_ERROR")
 
 
 def codestream_shape(frame: bytes) -> tuple[int, int, int]:

@@ -51,14 +51,18 @@ def write(path: Path, manifest: records.Manifest, out: Path) -> None:
         f"{html.escape(MEANINGS[code])}"
         for code, count in manifest.ledger["codes"].items()
     )
-    settings = html.escape(str(dict(manifest.settings)))
+    settings = "".join(
+        f"<tr><td>{html.escape(name)}<td>{html.escape(str(value))}"
+        for name, value in manifest.settings.items()
+    )
     pictures = "".join(map(_figure, _sample(manifest, out)))
     content = (
         "<!doctype html><html lang=en><meta charset=utf-8><title>Review sheet</title>"
         f"<style>{STYLE}</style><h1>Review sheet</h1><p class=warning>Radiographs of "
         "patients: keep this file with the archive, do not share it.</p>"
         f"<p>Data set {html.escape(manifest.name)}, fingerprint "
-        f"{manifest.fingerprint()}.</p><table>{rows}</table><p>{settings}</p>"
+        f"{manifest.fingerprint()}.</p><table>{rows}</table>"
+        f"<h2>Settings and versions</h2><table>{settings}</table>"
         f"<h2>Random sample of what was written</h2><div class=sheet>{pictures}</div>"
         "<div class=sign><p>No name, number, date or other text that identifies a "
         "patient is visible in these images.</p><p>Name, date, signature: "

@@ -153,7 +153,7 @@ def test_interrupt_is_quick_and_leaves_no_process(whole, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert "Traceback" not in err, err
-    assert process.returncode in (0, 130), err
+    assert process.returncode in (0, 130, -signal.SIGINT), err  # a shell says 130
 
 
 def test_full_disk_is_one_line_and_no_data_set(whole, tmp_path):
