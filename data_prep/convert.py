@@ -22,7 +22,7 @@ from absl import flags
 
 from data_prep import burned_in, pipeline, plans
 from data_prep import manifest as manifests
-from data_prep.deidentify import load_key, make_key
+from data_prep.deidentify import load_key, make_key, random_key
 from data_prep.job import STEPS, Job, parse_slice
 from data_prep.splits import parse_splits
 from data_prep.worker import Reading
@@ -183,7 +183,7 @@ def _job() -> Job:
         dicom=Path(DICOM.value or IMAGES.value),
         labels=Path(LABELS.value),
         out=out,
-        key=load_key(key_file or None, out),
+        key=_key(key_file or None, out),
         schema=PRESETS[CONDITIONS.value],
         shares=parse_splits(SPLITS.value),
         reading=_reading(),
@@ -204,7 +204,15 @@ def _job() -> Job:
     )
 
 
+def _key(key_file: Path | None, out: Path) -> bytes:
+    if DRY_RUN.value and ID_MODE.value == "random":
+        return random_key()
+    return load_key(key_file, out)
+
+
 def _reading() -> Reading:
+    if 0 < IMAGE_BITS.value < 8:
+        raise ValueError(f"--image_bits = {IMAGE_BITS.value}: expected 8 to 16, or 0.")
     return Reading(
         size=SIZE.value,
         bits=int(BITS.value),

@@ -1,6 +1,6 @@
 """From a picture and a label row to a typed record that names nobody.
 
-Ids are HMAC-SHA256 under a key that stays in memory, cut to 16 bytes: without the key
+Ids are HMAC-SHA256 under a key that is in no output, cut to 16 bytes: without the key
 neither a PatientID nor a file can be looked up by trying.
 """
 
@@ -107,7 +107,7 @@ def load_key(path: Path | None, out: Path) -> bytes:
 
 
 def random_key() -> bytes:
-    """A key that nobody keeps: the ids can then be traced through --audit only."""
+    """A key that nobody keeps, for a dry run."""
     return secrets.token_bytes(32)
 
 

@@ -37,7 +37,7 @@ GREY_TOLERANCE = 8
 
 
 class Header(NamedTuple):
-    """What planning needs of a file. It never leaves memory."""
+    """What planning needs of a file. It is never written down."""
 
     uid: str
     patient: str

@@ -117,7 +117,9 @@ def is_ours(file: str) -> bool:
         r"manifest\.json|features\.json|dataset_info\.json|rejected\.csv|report\.html"
     )
     labels = r"[a-z0-9_]+\.labels\.txt"
-    return bool(re.fullmatch(rf"({shard}|{beside}|{labels})(\.tmp)?", file))
+    return bool(
+        re.fullmatch(rf"({shard}|{beside}|{labels})((\.[0-9a-f-]+)?\.tmp)?", file)
+    )
 
 
 def sweep(out: Path, planned: set[str]) -> None:

@@ -9,7 +9,6 @@ each can be run again after any interruption.
 import contextlib
 import fcntl
 import functools
-import importlib.metadata
 from collections import Counter
 from collections.abc import Iterator
 
@@ -23,9 +22,6 @@ from data_prep.job import Job
 from data_prep.labels import read_labels
 from data_prep.shards import Settings
 from ddpm_jax.data import records
-
-DECIDING = ("imagecodecs", "numpy", "pillow", "pydicom")
-"""Packages whose version can change a record's bytes."""
 
 
 def run(job: Job) -> records.Manifest | None:
@@ -110,7 +106,7 @@ def _settings(job: Job) -> Settings:
         reading=job.reading,
         codec=job.codec,
         key=job.key,
-        versions={name: importlib.metadata.version(name) for name in DECIDING},
+        versions=plans.versions(),
     )
 
 

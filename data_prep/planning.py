@@ -17,7 +17,7 @@ FEWEST_PER_SHARD, MOST_PER_SHARD, SHARDS_WANTED = 32, 512, 32
 
 
 class Row(NamedTuple):
-    """One file of the plan. `path` and `stamp` stay in memory."""
+    """One file of the plan. `path` and `stamp` never leave the private folder."""
 
     row_id: str
     path: str

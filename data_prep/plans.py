@@ -6,6 +6,7 @@ more than it converts.
 """
 
 import dataclasses
+import importlib.metadata
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from data_prep.worker import Reading
 from ddpm_jax.conditions.schema import Schema
 
 FOLDER, KEY, LOCK = "plan", "random.key", "lock"
+DECIDING = ("imagecodecs", "numpy", "pillow", "pydicom")
 JOB, PATHS, OUTCOMES = "job.json", "paths.json", "outcomes.json"
 
 
@@ -138,7 +140,21 @@ def load(private: Path, key: bytes | None = None) -> Saved:
             f"NO_KEY: --private = {private}: planned under another key; expected the "
             "key that --step plan had."
         )
+    if (here := versions()) != content["versions"]:
+        raise ValueError(
+            f"--private = {private}: planned with {_listed(content['versions'])}; "
+            f"here are {_listed(here)}: expected the same, since they decide the bytes."
+        )
     return Saved(private, content, settings)
+
+
+def versions() -> dict[str, str]:
+    """Of the packages whose version can change a record's bytes."""
+    return {name: importlib.metadata.version(name) for name in DECIDING}
+
+
+def _listed(found: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
 
 
 def _reading(fields) -> Reading:

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -165,10 +166,12 @@ def recode(
 
 
 class _Entries:
-    """Entries on their way into `{file}.tmp`, counted and hashed."""
+    """Entries on their way into a `.tmp` that no other writer has, counted and
+    hashed; the last of two writers of one shard wins, with the same bytes."""
 
     def __init__(self, file: str, settings: Settings):
-        self.path = settings.out / f"{file}.tmp"
+        writer = f"{os.getpid():x}-{threading.get_ident():x}"
+        self.path = settings.out / f"{file}.{writer}.tmp"
         self.count = self.payload = 0
         self.digest = hashlib.sha256()
 

@@ -15,13 +15,14 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
 )
 
-from data_prep import child, pipeline
+from data_prep import child, pipeline, plans
 from data_prep import worker as workers
 from data_prep.codes import Rejected
 from data_prep.job import Job
@@ -127,6 +128,17 @@ def test_small_j2k_that_claims_a_large_image(
     assert attack(encapsulated(tmp_path, frame, JPEG2000Lossless, **tags)) in codes
 
 
+@pytest.mark.parametrize("tile", [(8000, 8000), (1, 1), (0, 0)])
+def test_small_htj2k_that_claims_a_large_image(attack, tmp_path, tile):
+    """Tiles of no size end the decoder by a signal; that is what the child is for."""
+    frame = bytearray(imagecodecs.htj2k_encode(noise(6, (64, 64))))
+    struct.pack_into(">2I", frame, 8, 8000, 8000)
+    struct.pack_into(">2I", frame, 24, *tile)
+    tags = {"Rows": 8000, "Columns": 8000}
+    code = attack(encapsulated(tmp_path, bytes(frame), HTJ2KLossless, **tags))
+    assert code in {"DECODE_ERROR"} | ({"CRASH"} if tile == (0, 0) else set())
+
+
 def sof(data: bytes, marker: int, rows: int, columns: int) -> bytes:
     at = data.index(bytes([0xFF, marker]))
     return data[: at + 5] + struct.pack(">HH", rows, columns) + data[at + 9 :]
@@ -139,7 +151,7 @@ def test_jpeg_ls_of_another_size(attack, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "syntax, marker", [(JPEGLSLossless, 0xF7)] + [(JPEGLosslessSV1, 0xC3)]
+    "syntax, marker", [(JPEGLSLossless, 0xF7), (JPEGLosslessSV1, 0xC3)]
 )
 def test_second_frame_header_of_another_size(attack, tmp_path, syntax, marker):
     """The first one is compared; a decoder might believe the second."""
@@ -204,7 +216,7 @@ def test_million_empty_elements(attack, good):
     at = data.index(b"\x10\x00\x20\x00LO")
     content = data[:at] + tags.tobytes() + data[at:]
     code = attack(content, kind="header", seconds=45)
-    assert code in {"WRITTEN", "PARSE_LIMIT", "TIMEOUT", "OOM"}
+    assert code in {"WRITTEN", "TIMEOUT"}  # as fast as this machine is; it is legal
 
 
 @pytest.mark.parametrize("kind", ["header", "picture"])
@@ -422,6 +434,6 @@ def test_command_with_a_map_and_any_ids_tells_nothing(tmp_path, mode):
     assert json.loads((out / "manifest.json").read_text())["ledger"]["written"] == 4
     check_nothing_told(out, done.stdout, done.stderr)
     check_page(out)
-    if mode == "random":
-        private = tmp_path / "out.private"
-        assert not [path for path in private.rglob("*") if path.name == "key"]
+    private = tmp_path / "out.private"
+    assert "CANARYPATHcut" in (private / "audit.csv").read_text()
+    assert not (private / plans.KEY).exists()

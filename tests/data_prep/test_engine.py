@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import pipeline, planning
+from data_prep import pipeline, planning, plans
 from data_prep.job import Job, parse_slice
 from data_prep.worker import Reading
 from ddpm_jax.conditions.presets import PELVIS
@@ -172,6 +172,14 @@ def test_full_disk_is_one_line_and_no_data_set(whole, tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and "Traceback" not in done.stderr
     assert not list((tmp_path / "out").glob("*.json"))
+
+
+def test_write_under_other_packages_is_refused(whole, tmp_path, monkeypatch):
+    job = make(whole[0], tmp_path / "out")
+    pipeline.run(dataclasses.replace(job, step="plan"))
+    monkeypatch.setattr(plans, "versions", lambda: {"numpy": "1.0"})
+    with pytest.raises(ValueError, match="planned with .* here are numpy 1.0"):
+        pipeline.run(dataclasses.replace(job, step="write"))
 
 
 def test_two_conversions_of_one_folder_are_refused(whole, tmp_path):
