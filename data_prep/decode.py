@@ -135,6 +135,8 @@ def codestream_shape(frame: bytes) -> tuple[int, int, int]:
     try:
         if frame[:4] == b"\xff\x4f\xff\x51":
             x1, y1, x0, y0 = struct.unpack_from(">4I", frame, 8)
+            if 0 in struct.unpack_from(">2I", frame, 24):  # a decoder divides by it
+                raise Rejected("DECODE_ERROR")
             return y1 - y0, x1 - x0, struct.unpack_from(">H", frame, 40)[0]
         if frame[:2] == b"\xff\xd8":
             return _jpeg_shape(frame)

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from data_prep import report
-from data_prep.report import LEAST, SPREAD, Facts, render
+from data_prep import disclosure, report
+from data_prep.disclosure import LEAST, SPREAD
+from data_prep.report import Facts, render
 from ddpm_jax.conditions.presets import PELVIS
 from ddpm_jax.conditions.schema import Categorical, Continuous, Schema
 from ddpm_jax.data import records
@@ -104,7 +105,7 @@ def span(counts, hidden, cell):
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=2), COUNT, min_size=1))
 def test_values_counted_together_can_each_be_anything_up_to_11(counts):
-    keys = report.group(counts)
+    keys = disclosure.group(counts)
     assert set(keys) == set(counts)
     for key in set(keys.values()):
         total = sum(counts[value] for value in key)
@@ -122,7 +123,7 @@ def test_values_counted_together_can_each_be_anything_up_to_11(counts):
 def test_no_hidden_cell_of_a_table_can_be_worked_out(numbers, shape):
     cells = itertools.product(*map(range, shape))
     counts = dict(zip(cells, numbers, strict=True))
-    hidden = report.protect(counts)
+    hidden = disclosure.protect(counts)
     small = {cell for cell, n in counts.items() if 0 < n < LEAST}
     if hidden is None:
         assert small
@@ -136,8 +137,8 @@ def test_no_hidden_cell_of_a_table_can_be_worked_out(numbers, shape):
 
 
 def test_a_table_that_cannot_be_protected_is_not_shown(monkeypatch):
-    assert report.protect({("a", "x"): 3, ("b", "y"): 40}) is None
-    assert report.protect({}) == set()
+    assert disclosure.protect({("a", "x"): 3, ("b", "y"): 40}) is None
+    assert disclosure.protect({}) == set()
     facts = make_facts(random_rows(1500))
     assert "cannot be protected" not in render(facts)
     monkeypatch.setattr(report, "protect", lambda counts: None)
@@ -158,7 +159,7 @@ def test_tables_form_no_ring_and_share_one_field_at_most():
 
 @given(st.lists(st.floats(0, 120), max_size=60))
 def test_bins_hold_every_value_and_never_a_few(ages):
-    ends = report.join_bins(AGE, ages)
+    ends = disclosure.join_bins(AGE, ages)
     held = [sum(a <= v < b or v == b == 120 for v in ages) for a, b in ends]
     assert sum(held) == len(ages)
     assert all(n >= LEAST for n in held) or len(held) == 1
@@ -171,15 +172,15 @@ def test_bins_hold_every_value_and_never_a_few(ages):
     st.integers(1, 40),
 )
 def test_an_axis_counts_every_record_once_and_so_do_its_decades(ages, repeat):
-    axis = report.make_axis(AGE, [*ages, *([61.0] * repeat)])
-    for each in (axis, report.widen(axis)):
+    axis = disclosure.make_axis(AGE, [*ages, *([61.0] * repeat)])
+    for each in (axis, disclosure.widen(axis)):
         assert sum(each.counts.values()) == len(ages) + repeat
         assert Counter(each.keys) == Counter(
             {k: n for k, n in each.counts.items() if n}
         )
         if len(each.counts) > 1:
             assert not any(0 < n < LEAST for n in each.counts.values())
-    wide = report.widen(axis).bins
+    wide = disclosure.widen(axis).bins
     assert sum(n for *_, n in wide) == sum(n for *_, n in axis.bins)
 
 
@@ -194,8 +195,8 @@ def test_an_axis_counts_every_record_once_and_so_do_its_decades(ages, repeat):
 )
 def test_no_small_disagreement_of_label_and_header_can_be_worked_out(pairs, more):
     labels = [label for (label, _), n in pairs.items() for _ in range(n)]
-    axis = report.make_axis(PELVIS["sex"], labels + ["F"] * more)
-    for label, row in report.confusion_table(pairs, axis).items():
+    axis = disclosure.make_axis(PELVIS["sex"], labels + ["F"] * more)
+    for label, row in disclosure.confusion_table(pairs, axis).items():
         shown = [n for n in row.values() if n is not None]
         unknown = axis.counts[label] - sum(shown)
         k = len(row) - len(shown)
