@@ -30,6 +30,7 @@ ACTIONS = {
     "LABEL_DUP": "dead",
     "ENCODE_ERROR": "dead",
     "CRASH": "dead",
+    "CHANGED": "dead",
     "TIMEOUT": "dead",
     "OOM": "dead",
 }
@@ -63,6 +64,7 @@ MEANINGS = {
     "BAD_LUT": "a lookup table that cannot be read",
     "BLANK": "fewer than 16 grey levels",
     "LABEL_DUP": "not one to one with a row of the label table",
+    "CHANGED": "not the file that was planned: plan again",
     "TIMEOUT": "took longer than a file may",
     "OOM": "took more memory than a file may",
     "CRASH": "reading it failed in a way that nobody foresaw",

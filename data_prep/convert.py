@@ -201,6 +201,7 @@ def _job() -> Job:
         runner=RUNNER.value,
         beam_options=BEAM_OPTIONS.value,
         dry_run=DRY_RUN.value,
+        random_ids=ID_MODE.value == "random",
     )
 
 

@@ -40,14 +40,15 @@ def finish(plan: Saved) -> records.Manifest:
     outcomes = [*ended, *(o for each in written for o in each.outcomes)]
     result, by_split = _manifest(plan, written, outcomes)
     out = plan.settings.out
+    manifests.write_audit(plan.private / manifests.AUDIT, outcomes, plan.paths())
     manifests.write_rejected(outcomes, out)
     if result.ledger["written"]:
         facts = _facts(plan, result, by_split)
         write_atomically(out / REPORT, report.render(facts))
         review.write(plan.private / review.FILE, result, out)
         manifests.publish(result, by_split, out)
-    manifests.write_audit(plan.private / manifests.AUDIT, outcomes, plan.paths())
-    (plan.private / plans.KEY).unlink(missing_ok=True)
+    if plan.content["random_ids"]:
+        (plan.private / plans.KEY).unlink(missing_ok=True)
     return result
 
 

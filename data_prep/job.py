@@ -38,6 +38,7 @@ class Job:
     runner: str = "local"
     beam_options: str = ""
     dry_run: bool = False
+    random_ids: bool = False
 
     @property
     def private_folder(self) -> Path:
@@ -76,6 +77,10 @@ def check(job: Job) -> None:
         raise ValueError(
             f"--name = {job.name!r}: expected small letters, digits and _."
         )
+    if job.step in ("plan", "finish") and job.shards != (0, 1):
+        raise ValueError(
+            f"--shards: not with --step {job.step}; expected --step write."
+        )
     _check_private(job)
     if job.step in ("all", "plan") and not job.dry_run:
         _check_out(job)
@@ -89,15 +94,30 @@ def _check_private(job):
                 f"--private = {job.private_folder} lies inside --{flag} = {folder}; "
                 "expected it elsewhere: it says which file each record came from."
             )
+    for flag, folder in (("out", job.out), (job.reading.source, job.dicom)):
+        if folder.resolve().is_relative_to(private):
+            raise ValueError(
+                f"--{flag} = {folder} lies inside --private = {job.private_folder}; "
+                "expected it elsewhere: that folder is closed to others."
+            )
     if job.private_folder.exists() and not job.private_folder.is_dir():
         raise ValueError(f"--private = {job.private_folder}: there, and no folder.")
 
 
 def _check_out(job):
-    if not job.out.exists() or job.overwrite:
+    for table in (*job.tables, *filter(None, (job.key_file, job.dicom))):
+        if table.resolve().is_relative_to(job.out.resolve()):
+            raise ValueError(
+                f"--out = {job.out} holds {table.name}, which is read; expected it "
+                "elsewhere."
+            )
+    if not job.out.exists():
         return
     if not job.out.is_dir():
         raise ValueError(f"--out = {job.out}: there already, and no folder.")
+    if job.overwrite:
+        _check_mark(job.out)
+        return
     if (job.out / records.MANIFEST).exists():
         raise ValueError(
             f"--out = {job.out}: a finished data set; expected a new folder, or "
@@ -108,6 +128,20 @@ def _check_out(job):
             f"--out = {job.out}: holds other files; expected a new or empty folder, "
             "or --overwrite to write beside them."
         )
+
+
+def _check_mark(out: Path) -> None:
+    """ValueError where files have the names of ours in a folder that is not."""
+    named = [path.name for path in out.iterdir() if is_ours(path.name)]
+    if not named or any(".array_record-" in name for name in named):
+        return
+    try:
+        records.load_manifest(out)
+    except ValueError:
+        raise ValueError(
+            f"--out = {out}: holds {sorted(named)[0]}, but is no data set of this "
+            "program; expected another folder: nothing was overwritten."
+        ) from None
 
 
 def is_ours(file: str) -> bool:

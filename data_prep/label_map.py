@@ -105,7 +105,7 @@ def _read_python(path):
     names = {"__name__": "label_map", "__file__": str(path)}
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), names)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(path)]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
@@ -228,7 +228,7 @@ def _by_row(mapping, table, path):
         try:
             made = mapping.row(dict(zip(table.columns, cells, strict=True)))
             fault = _collect(made, columns, i)
-        except (Exception, SystemExit) as error:  # the message may quote a cell
+        except BaseException as error:  # the message may quote a cell
             fault = f"raised {type(error).__name__}"
         if fault:
             raise ValueError(

@@ -50,6 +50,9 @@ def make_ledger(
 def check_ledger(manifest: records.Manifest) -> list[str]:
     """What does not add up in a manifest; empty if all does."""
     ledger, faults = manifest.ledger, []
+    numbers = [ledger.get(name) for name in ("listed", *TOTALS)]
+    if not all(isinstance(number, int) for number in numbers):
+        return ["LEDGER: totals are missing or are no whole numbers"]
     if ledger["listed"] != sum(ledger[action] for action in TOTALS):
         faults.append("LEDGER: the totals do not add up to the files listed")
     held = sum(map(manifest.count, manifest.splits))

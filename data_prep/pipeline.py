@@ -39,14 +39,34 @@ def run(job: Job) -> records.Manifest | None:
         with _alone(job):
             make_plan(job)
     if job.step in ("all", "write"):
-        plan = plans.load(job.private_folder, job.key)
+        plan = _load(job)
         index, count = job.shards
         files = plan.files[index::count]
         runners.write(plan, files, job.runner, job.beam_options, job.workers)
     if job.step in ("all", "finish"):
         with _alone(job):
-            return finish.finish(plans.load(job.private_folder, job.key))
+            return finish.finish(_load(job))
     return None
+
+
+def _load(job: Job) -> plans.Saved:
+    """The plan; ValueError where it is one of other folders."""
+    plan = plans.load(job.private_folder, job.key)
+    asked = (
+        ("out", job.out, plan.settings.out),
+        (
+            job.reading.source,
+            job.dicom,
+            plan.settings.root,
+        ),
+    )
+    for flag, folder, planned in asked:
+        if folder.resolve() != planned:
+            raise ValueError(
+                f"--{flag} = {folder}: the plan in {job.private_folder} is for "
+                f"{planned}; expected the same, or --step plan again."
+            )
+    return plan
 
 
 @contextlib.contextmanager
@@ -68,7 +88,11 @@ def make_plan(job: Job) -> None:
     plan = _plan(job, settings := _settings(job))
     job.out.mkdir(parents=True, exist_ok=True)
     jobs.sweep(job.out, {shard.file for shard in plan.shards})
-    extra = {"name": job.name, "shares": dict(job.shares)}
+    extra = {
+        "name": job.name,
+        "shares": dict(job.shares),
+        "random_ids": job.random_ids,
+    }
     plans.save(job.private_folder, plan, settings, job.key_file, extra)
 
 

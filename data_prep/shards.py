@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from array_record.python.array_record_module import (
 )
 
 from data_prep import worker
-from data_prep.codes import Rejected
+from data_prep.codes import ACTIONS, Rejected
 from data_prep.deidentify import Ids, build_record
 from data_prep.planning import Outcome, Row, ShardPlan
 from ddpm_jax.conditions.schema import Schema
@@ -110,6 +111,7 @@ def convert_row(row: Row, ids: Ids, settings: Settings) -> tuple[Outcome, bytes 
     """Where one file ends, and its entry if that is in the shard."""
     patient_key = row.patient_key.hex()
     try:
+        _check_stamp(settings.root / row.path, row.stamp)
         record = build_record(
             worker.read(settings.root / row.path, settings.root, settings.reading),
             row.conditions,
@@ -127,6 +129,14 @@ def convert_row(row: Row, ids: Ids, settings: Settings) -> tuple[Outcome, bytes 
         row.row_id, "WRITTEN", record.record_id.hex(), patient_key, record.flags
     )
     return outcome, records.serialize(record, settings.schema)
+
+
+def _check_stamp(path, stamp):
+    """The label and the patient belong to the file that was planned."""
+    with contextlib.suppress(OSError):
+        found = os.lstat(path)
+        if (found.st_size, found.st_mtime_ns) != stamp:
+            raise Rejected("CHANGED")
 
 
 def drop_rows(
@@ -187,9 +197,15 @@ class _Entries:
         self.count += 1
         self.payload += len(entry)
 
-    def __exit__(self, *_):
-        with _as_os_error(self.path):
-            self._writer.close()
+    def __exit__(self, kind, *_):
+        try:
+            with _as_os_error(self.path):
+                self._writer.close()
+        except OSError:
+            self.path.unlink(missing_ok=True)
+            raise
+        if kind is not None:
+            self.path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -247,9 +263,23 @@ def finished(plan: ShardPlan, settings: Settings) -> Written | None:
         if not same or records.file_digest(settings.out / plan.file) != shard.sha256:
             return None
         outcomes = tuple(Outcome(*outcome) for outcome in content["outcomes"])
-        return Written(shard, outcomes, content["payload"], tuple(content["dropped"]))
-    except (OSError, KeyError, TypeError, ValueError):
+        dropped = tuple(content["dropped"])
+        if shard.file != plan.file or not _sound(plan, outcomes, dropped):
+            return None
+        return Written(shard, outcomes, int(content["payload"]), dropped)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None
+
+
+def _sound(plan, outcomes, dropped) -> bool:
+    """Whether a sidecar tells of the plan's rows, in the terms of the ledger."""
+    expected = [(row.row_id, row.patient_key.hex()) for row in plan.rows]
+    return (
+        [(o.row_id, o.patient_key) for o in outcomes] == expected
+        and all(o.code in ACTIONS and isinstance(o.flags, int) for o in outcomes)
+        and all(re.fullmatch("([0-9a-f]{32})?", o.record_id) for o in outcomes)
+        and set(dropped) <= {row.row_id for row in plan.rows}
+    )
 
 
 def _stamp(plan, settings):

@@ -203,6 +203,16 @@ class Manifest:
             for split, shards in content["splits"].items()
         }
         schema = Schema.from_json(content["schema"])
+        shards = [shard for members in splits.values() for shard in members]
+        if not (
+            all(type(content[name]) is int for name in ("height", "width", "bits"))
+            and 1 <= content["bits"] <= 16
+            and content["codec"] in CODECS
+            and isinstance(content["name"], str)
+            and all(isinstance(content[n], Mapping) for n in ("ledger", "settings"))
+            and all(isinstance(s.file, str) and type(s.records) is int for s in shards)
+        ):
+            raise TypeError("a value of another type")
         return cls(**(dict(content) | {"splits": splits, "schema": schema}))
 
 
@@ -219,7 +229,9 @@ def load_manifest(folder: str | Path) -> Manifest:
         version = content["version"]
         if version == VERSION:
             return Manifest.from_json(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        *(KeyError, TypeError, ValueError, AttributeError, RecursionError),
+    ) as error:
         raise ValueError(
             f"{path}: not a readable manifest ({type(error).__name__}); convert again."
         ) from None
