@@ -228,6 +228,8 @@ def _by_row(mapping, table, path):
         try:
             made = mapping.row(dict(zip(table.columns, cells, strict=True)))
             fault = _collect(made, columns, i)
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:  # the message may quote a cell
             fault = f"raised {type(error).__name__}"
         if fault:
