@@ -55,7 +55,12 @@ PRIVATE = _define(
     "The folder for what leads back to the files; by default OUT.private.",
 )
 SIZE = _define(
-    "integer", "size", 256, "Side of the stored square in pixels.", lower_bound=8
+    "integer",
+    "size",
+    256,
+    "Side of the stored square in pixels.",
+    lower_bound=8,
+    upper_bound=4096,
 )
 BITS = _define(
     "enum", "bits", "12", "Bits of the stored pixels.", enum_values=["8", "12"]

@@ -299,8 +299,13 @@ def _sidecar(file, settings):
 def write_atomically(path: Path, text: str) -> None:
     """All of `text` under `path`, or nothing."""
     partial = path.with_name(path.name + ".tmp")
-    with partial.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise OSError(f"{path}: cannot be written ({error.strerror}).") from None

@@ -110,6 +110,8 @@ def _record_faults(
     except Exception:
         yield f"record {key}: its image cannot be decoded"
         return
+    if codec != manifest.codec:
+        yield f"record {key}: its codec is not the manifest's"
     if records.image_hash(pixels) != example["output_hash"]:
         yield f"record {key}: its image is not the one that was written"
     if not pixels.shape == (manifest.height, manifest.width):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from data_prep import pipeline, verify
 from data_prep.label_map import load_map
 from data_prep.labels import read_labels
+from data_prep.shards import write_atomically
 from ddpm_jax.conditions.presets import PELVIS
 from ddpm_jax.data import records
 from tests.data_prep.test_engine import KEY, make
@@ -130,3 +132,13 @@ def test_a_map_that_raises_shows_no_row(job, tmp_path):
     with pytest.raises(ValueError, match="raised Odd") as caught:
         read_labels(job.labels, PELVIS, load_map(mapping))
     assert "000.dcm" not in str(caught.value)
+
+
+def test_full_disk_names_the_file_and_leaves_no_part(tmp_path, monkeypatch):
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="report.html: cannot be written .No space"):
+        write_atomically(tmp_path / "report.html", "text")
+    assert not list(tmp_path.iterdir())

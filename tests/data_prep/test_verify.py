@@ -103,3 +103,8 @@ def test_patient_in_two_splits(data):
     source = records.open_split(data, "test")
     rewrite(data, set_key(source[0]["patient_key"]))
     assert any("SPLIT_LEAK" in line for line in verify.faults(data))
+
+
+def test_codec_that_is_not_the_manifests(data):
+    change(data, codec="png")
+    assert "its codec is not the manifest's" in next(verify.faults(data))
