@@ -5,6 +5,7 @@ first row to its name in the folder, so that no image is ever shuffled. Folders,
 and key file must be at the same paths on every worker.
 """
 
+import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,9 @@ def write(private: Path, files: Sequence[str], runner: str, options: str) -> Non
     `options` are Beam's own, as on a command line. What a worker raises ends the run.
     """
     arguments = [f"--runner={runner}", *shlex.split(options)]
+    if "--default_sdk_harness_log_level" not in options:
+        arguments.append("--default_sdk_harness_log_level=ERROR")
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
     pipeline = beam.Pipeline(options=PipelineOptions(arguments))
     _ = (
         pipeline

@@ -163,7 +163,7 @@ def main() -> None:
     job = _job()
     result = pipeline.run(job)
     if result is None:
-        print(f"Step {job.step} is done; --step finish makes the data set.")
+        print(_next(job))
         return
     print(manifests.summary(result, splits=not job.dry_run))
     if not result.ledger["written"]:
@@ -171,8 +171,19 @@ def main() -> None:
     if job.dry_run:
         print("A dry run: nothing was written.")
         return
+    print(f"Which file ended where: {job.private_folder / manifests.AUDIT}.")
     print(f"The data set is in {job.out}; look at {job.out / 'report.html'}.")
     print(f"What leads back to the files is in {job.private_folder}: keep it private.")
+
+
+def _next(job: Job) -> str:
+    """What is left to do after a step that published nothing."""
+    index, count = job.shards
+    if job.step == "plan":
+        return "The plan is made; next --step write, or --shards i/n for each i."
+    if count > 1:
+        return f"Slice {index}/{count} is written; after all {count}: --step finish."
+    return "All shards are written; next --step finish."
 
 
 def _job() -> Job:

@@ -110,7 +110,7 @@ def sample(members: Sequence[Written], out: Path, most: int) -> Iterator[np.ndar
             if i == each or total == most:
                 break
             total += 1
-            yield review.image_of(entry)[0]
+            yield review.image_of(entry).pixels
 
 
 def _facts(plan: Saved, result, by_split: Mapping) -> report.Facts:

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from data_prep.worker import Reading
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data import records
 
+LOCAL = "local"
 STEPS = ("all", "plan", "write", "finish")
 
 
@@ -35,7 +37,7 @@ class Job:
     key_file: Path | None = None
     step: str = "all"
     shards: tuple[int, int] = (0, 1)
-    runner: str = "local"
+    runner: str = LOCAL
     beam_options: str = ""
     dry_run: bool = False
     random_ids: bool = False
@@ -80,6 +82,10 @@ def check(job: Job) -> None:
     if job.step in ("plan", "finish") and job.shards != (0, 1):
         raise ValueError(
             f"--shards: not with --step {job.step}; expected --step write."
+        )
+    if job.runner != LOCAL and find_spec("apache_beam") is None:
+        raise ValueError(
+            f"--runner = {job.runner}: needs the extra: pip install 'ddpm_jax[beam]'."
         )
     _check_private(job)
     if job.step in ("all", "plan") and not job.dry_run:

@@ -138,7 +138,7 @@ def _announce(job: Job, listed: int, plan: planning.Plan) -> None:
     counts = Counter()
     for shard in plan.shards:
         counts[shard.split] += len(shard.rows)
-    for split in job.shares:
+    for split in job.shares if counts else ():
         if not counts[split]:
             print(f"Note: no patient falls into the split {split}.")
     print(

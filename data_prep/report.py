@@ -5,7 +5,6 @@ flags count files and are exact.
 """
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -390,22 +389,16 @@ def _unknown_last(key: Key) -> tuple:
 
 
 def _differences(title: str, pairs: Mapping[tuple, int]) -> Markup:
-    """Numbers: which of the two is larger, by more than 1."""
-    names = ("label within 1 of header", "label lower", "label higher", NOT_COMPARED)
-    found = dict.fromkeys(names, 0)
-    for (label, header), count in pairs.items():
-        try:
-            gap = float(label) - float(header)
-        except (TypeError, ValueError):
-            gap = math.nan
-        i = 3 if gap != gap else 0 if abs(gap) <= 1 else 1 if gap < 0 else 2
-        found[names[i]] += count
+    """Numbers: how far the header is from the label, over all labels together."""
+    found = Counter()
+    for (_, distance), count in pairs.items():
+        found[distance] += count
     keys, whole = group(found), sum(found.values())
     sums = dict.fromkeys(keys.values(), 0)
     for value, key in keys.items():
         sums[key] += found[value]
     counts = [(_name(key), count) for key, count in sums.items()]
-    return bars(f"{title}: label against header", counts, whole)
+    return bars(f"{title}: header against label", counts, whole)
 
 
 def _spectrum(spectrum: Mapping | None) -> Markup:

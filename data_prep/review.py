@@ -10,6 +10,7 @@ import io
 import os
 import random
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -20,12 +21,12 @@ from ddpm_jax.data import records
 
 FILE = "review.html"
 COUNT = 64
-SIDE = 256
+SIDE = 512
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:76rem;
 padding:0 1rem}
 .warning{background:#7a1f1f;color:#fff;padding:.6rem 1rem;border-radius:.4rem}
-.sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));
+.sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(280px,1fr));
 gap:.6rem}
 figure{margin:0}img{width:100%;background:#000;display:block}
 figcaption{font-size:11px;color:#666}
@@ -34,14 +35,24 @@ td,th{padding:.15rem .8rem .15rem 0;text-align:left}td.n{text-align:right}
 """
 
 
-def image_of(entry: bytes) -> tuple[np.ndarray, int]:
-    """(pixels uint16 [h, w], bits) of a record's bytes."""
+class Shown(NamedTuple):
+    """An image uint16 [h, w] of `bits` bits and whose it is, in hex."""
+
+    pixels: np.ndarray
+    bits: int
+    record_id: str
+
+
+def image_of(entry: bytes) -> Shown:
+    """The image of a record's bytes."""
     from tensorflow_datasets.proto import tf_example_pb2
 
     found = tf_example_pb2.Example.FromString(entry).features.feature
-    codec = found["codec"].bytes_list.value[0].decode()
-    data = found["image"].bytes_list.value[0]
-    return records.decode_image(data, codec), found["bits"].int64_list.value[0]
+    image, codec, record_id = (
+        found[name].bytes_list.value[0] for name in ("image", "codec", "record_id")
+    )
+    pixels = records.decode_image(image, codec.decode())
+    return Shown(pixels, found["bits"].int64_list.value[0], record_id.hex())
 
 
 def write(path: Path, manifest: records.Manifest, out: Path) -> None:
@@ -56,17 +67,23 @@ def write(path: Path, manifest: records.Manifest, out: Path) -> None:
         for name, value in manifest.settings.items()
     )
     pictures = "".join(map(_figure, _sample(manifest, out)))
+    written = sum(map(manifest.count, manifest.splits))
+    shown = min(COUNT, written)
     content = (
         "<!doctype html><html lang=en><meta charset=utf-8><title>Review sheet</title>"
         f"<style>{STYLE}</style><h1>Review sheet</h1><p class=warning>Radiographs of "
         "patients: keep this file with the archive, do not share it.</p>"
         f"<p>Data set {html.escape(manifest.name)}, fingerprint "
-        f"{manifest.fingerprint()}.</p><table>{rows}</table>"
+        f"{manifest.fingerprint()}.</p><h2>Where every file ended</h2><table><tr>"
+        f"<th>code<th>action<th>files<th>meaning</tr>{rows}</table>"
         f"<h2>Settings and versions</h2><table>{settings}</table>"
-        f"<h2>Random sample of what was written</h2><div class=sheet>{pictures}</div>"
+        f"<h2>{shown} of {written} written images, at random</h2>"
+        f"<div class=sheet>{pictures}</div>"
         "<div class=sign><p>No name, number, date or other text that identifies a "
-        "patient is visible in these images.</p><p>Name, date, signature: "
-        "____________________________</p></div></html>"
+        "patient is visible in these images.</p><p>Images objected to: "
+        "____________________________</p><p>Name: ____________________________</p>"
+        "<p>Date: ____________________________</p>"
+        "<p>Signature: ____________________________</p></div></html>"
     )
     partial = path.with_name(path.name + ".tmp")
     partial.unlink(missing_ok=True)
@@ -96,11 +113,14 @@ def _sample(manifest, out):
                 yield image_of(entry)
 
 
-def _figure(found) -> str:
-    pixels, bits = found
-    image = Image.fromarray((pixels >> max(bits - 8, 0)).astype(np.uint8))
+def _figure(shown: Shown) -> str:
+    eight = shown.pixels >> max(shown.bits - 8, 0)
+    image = Image.fromarray(eight.astype(np.uint8))
     image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
     data = io.BytesIO()
     image.save(data, "png")
     coded = base64.b64encode(data.getvalue()).decode()
-    return f'<figure><img alt="" src="data:image/png;base64,{coded}"></figure>'
+    return (
+        f'<figure><img alt="" src="data:image/png;base64,{coded}">'
+        f"<figcaption>{shown.record_id}</figcaption></figure>"
+    )

@@ -14,9 +14,9 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from data_prep import plans, shards
+from data_prep.job import LOCAL
 from data_prep.plans import Saved
 
-LOCAL = "local"
 A, B = TypeVar("A"), TypeVar("B")
 
 
@@ -69,12 +69,8 @@ def _write_here(plan, files, workers, bar):
 
 
 def _write_by_beam(plan, files, runner, options, bar):
-    try:
-        from data_prep import beam
-    except ImportError:
-        raise ValueError(
-            f"--runner = {runner}: needs the extra: pip install 'ddpm_jax[beam]'."
-        ) from None
+    from data_prep import beam
+
     with _watching(plan, files, bar):
         beam.write(plan.private, files, runner, options)
 

@@ -63,7 +63,9 @@ def help_text(doc: str, values: flags.FlagValues) -> str:
     lines = [doc.strip(), "", "Flags:"]
     for name in sorted(values):
         flag = values[name]
-        default = "" if flag.default in (None, "", []) else f" [{flag.default}]"
+        given = flag.default
+        shown = ",".join(map(str, given)) if isinstance(given, list) else given
+        default = "" if given in (None, "", []) else f" [{shown}]"
         text = " ".join((flag.help or "").split()) + default
         lines += [f"  --{name}", textwrap.indent(textwrap.fill(text, 80), " " * 6)]
     return "\n".join(lines)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from data_prep import disclosure, report
+from data_prep.conflicts import Tally
+from data_prep.dicom import Header
 from data_prep.disclosure import LEAST, SPREAD
 from data_prep.report import Facts, render
 from ddpm_jax.conditions.presets import PELVIS
@@ -292,3 +294,14 @@ def test_few_patients_of_a_split_are_hidden_and_so_is_their_total():
     page = render(Facts(facts.manifest, facts.rows, {"train": 123, "test": 4}))
     splits = page[page.index('id="splits"') : page.index('id="labels"')]
     assert ">123<" in splits and ">4<" not in splits and ">127<" not in page
+
+
+def test_ages_that_were_compared_are_shown():
+    tally = Tally()
+    for i in range(60):
+        years = "067Y" if i < 40 else "050Y"
+        header = Header("", "", "F", years, "", "")
+        tally.add(header, {"age": 67.0, "sex": "F"})
+    page = render(make_facts([{"age": 67.0}] * 60, confusion=tally.confusion))
+    assert "within 1" in page and "over 10 below" in page
+    assert "not compared" not in page
