@@ -84,7 +84,8 @@ def make_manifest(
             for split in shares
         },
         ledger=ledger,
-        settings=settings.public() | {"splits": dict(shares)},
+        settings=settings.public()
+        | {"splits": dict(shares), "config_hash": settings.digest()[:16]},
         statistics=statistics,
     )
 

@@ -10,18 +10,44 @@ from grain.experimental import ElasticIterator
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data import records
 
+READERS, BATCHES_AHEAD = 2, 2
+"""Threads of a data process, and whole batches that they have ready."""
+
 Batch = dict
 """{"image": uint16 [b, h, w], "cond": {field: [b]}}."""
 
 
+class Encoded:
+    """A stored image that `np.stack` decodes straight into the batch (NumPy's NEP 18):
+    decoded one by one first, each would go through memory twice more."""
+
+    def __init__(self, data: bytes, codec: str, shape: tuple[int, int]):
+        self.data, self.codec, self.shape = data, codec, shape
+
+    def __array__(self, dtype=None, copy=None):
+        return records.decode_image(self.data, self.codec)
+
+    def __array_function__(self, function, types, arguments, options):
+        if function is not np.stack or set(options) - {"out"}:
+            return NotImplemented
+        images = arguments[0]
+        out = options.get("out")
+        if out is None:
+            out = np.empty((len(images), *self.shape), np.uint16)
+        for image, place in zip(images, out, strict=True):
+            records.decode_image(image.data, image.codec, place)
+        return out
+
+
 class Decode(grain.transforms.Map):
-    """An example of the shards to {"image": uint16 [h, w], "cond": {field: scalar}}."""
+    """An example of the shards to {"image": Encoded, "cond": {field: scalar}}."""
 
     def __init__(self, schema: Schema):
         self.schema = schema
 
     def map(self, example):
-        image = records.decode_image(example["image"], example["codec"].decode())
+        shape = int(example["height"]), int(example["width"])
+        image = Encoded(example["image"], example["codec"].decode(), shape)
         cond = {f.name: np.asarray(example[f.name], f.dtype) for f in self.schema}
         return {"image": image, "cond": cond}
 
@@ -40,7 +66,7 @@ def train_iterator(config, schema: Schema) -> ElasticIterator:
         config.data.batch,
         grain.sharding.ShardByJaxProcess(),
         read_options=grain.ReadOptions(
-            num_threads=2, prefetch_buffer_size=config.data.batch
+            num_threads=READERS, prefetch_buffer_size=BATCHES_AHEAD
         ),
         multiprocessing_options=(
             grain.multiprocessing.MultiprocessingOptions(workers) if workers else None

@@ -159,11 +159,18 @@ def encode_image(pixels: np.ndarray, codec: str, bits: int = 16) -> bytes:
     return bytes(CODECS[codec][0](np.ascontiguousarray(pixels, width)))
 
 
-def decode_image(data: bytes, codec: str) -> np.ndarray:
-    """The uint16 [h, w] image of `encode_image`."""
+def decode_image(data: bytes, codec: str, out: np.ndarray | None = None) -> np.ndarray:
+    """The uint16 [h, w] image of `encode_image`, written to `out` where given."""
     if codec not in CODECS:
         raise ValueError(f"codec = {codec!r}: expected one of {', '.join(CODECS)}.")
-    return np.asarray(CODECS[codec][1](data), np.uint16)
+    decode = CODECS[codec][1]
+    if out is None:
+        return np.asarray(decode(data), np.uint16)
+    try:
+        return decode(data, out=out)
+    except ValueError:  # stored in bytes, or of another size
+        out[...] = decode(data)
+        return out
 
 
 @dataclasses.dataclass(frozen=True)
