@@ -215,8 +215,10 @@ def _check_names(table, path):
 
 def _check_columns(table, path, schema):
     if UID_COLUMN not in table and PATH_COLUMN not in table:
+        single = " (a single column: are its cells separated by commas?)"
         raise ValueError(
-            f"{path}: no column to join by; expected {UID_COLUMN} or {PATH_COLUMN}."
+            f"{path}: no column to join by{single if len(table.columns) == 1 else ''}; "
+            f"expected {UID_COLUMN} or {PATH_COLUMN}."
         )
     columns = [name for name in schema.names if name in table]
     if not columns:

@@ -9,6 +9,7 @@ import html
 import io
 import os
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ def write(path: Path, manifest: records.Manifest, out: Path) -> None:
         for code, count in manifest.ledger["codes"].items()
     )
     settings = "".join(
-        f"<tr><td>{html.escape(name)}<td>{html.escape(str(value))}"
+        f"<tr><td>{html.escape(name)}<td>{html.escape(_plain(value))}"
         for name, value in manifest.settings.items()
     )
     pictures = "".join(map(_figure, _sample(manifest, out)))
@@ -91,6 +92,14 @@ def write(path: Path, manifest: records.Manifest, out: Path) -> None:
     with os.fdopen(number, "w") as file:
         file.write(content)
     partial.replace(path)
+
+
+def _plain(value) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {each}" for name, each in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) or "none" if isinstance(value, list) else str(value)
 
 
 def _sample(manifest, out):

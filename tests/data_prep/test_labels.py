@@ -276,3 +276,10 @@ def test_importing_data_prep_does_not_import_jax():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_semicolons_are_suspected(tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text("file;view\n0.dcm;AP\n")
+    with pytest.raises(ValueError, match="separated by commas"):
+        read_labels(path, PELVIS)
