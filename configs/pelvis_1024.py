@@ -8,6 +8,7 @@ Result    not measured
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 
 def get_config():
@@ -77,13 +78,14 @@ def get_config():
     config.sampler = ml_collections.ConfigDict()
     config.sampler.grid = "uniform_logsnr"
     config.sampler.steps = 16
-    config.sampler.low = -13.0
-    config.sampler.high = 11.0
+    config.sampler.low = config_dict.placeholder(float)  # the data's spectrum says
+    config.sampler.high = config_dict.placeholder(float)
     config.sampler.order = 2
     config.sampler.eta = 0.0
     config.sampler.large_variance = False
     config.sampler.guidance = 1.5
     config.sampler.guidance_interval = (-3.0, 2.0)
+    config.sampler.shares = ml_collections.ConfigDict()  # e.g. {"view": 1.0}
     config.sampler.clip = False
     config.sampler.ema = 0.05
 

@@ -1,7 +1,8 @@
 """The power spectrum of the images: at which noise level each detail is drowned.
 
 An image with power S_k in ring k, corrupted to z = alpha x + sigma eps, has signal
-and noise alike in that ring at logsnr = -ln S_k: a sampler has to cross all of them.
+and noise alike in that ring at logsnr = -ln S_k: a sampler has to cross all of them,
+that of the mean (ring 0) too, since it starts from noise without a mean.
 """
 
 import dataclasses
@@ -44,11 +45,13 @@ def radial_power(x: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Spectrum:
-    """A sum of `radial_power` over images; two of them add, in any order."""
+    """A sum of `radial_power` and of the power of the mean (ring 0) over images; two
+    of them add, in any order."""
 
     images: int
     size: int
     total: np.ndarray
+    mean: float = 0.0
 
     @classmethod
     def empty(cls, size: int) -> "Spectrum":
@@ -56,7 +59,8 @@ class Spectrum:
 
     @classmethod
     def of(cls, x: np.ndarray) -> "Spectrum":
-        return cls(1, len(x), radial_power(x))
+        mean = float(np.mean(x, dtype=np.float64) * len(x)) ** 2
+        return cls(1, len(x), radial_power(x), mean)
 
     def __add__(self, other: "Spectrum") -> "Spectrum":
         if self.size != other.size:
@@ -64,11 +68,12 @@ class Spectrum:
                 f"spectra of sizes {self.size} and {other.size}: expected one size."
             )
         images = self.images + other.images
-        return Spectrum(images, self.size, self.total + other.total)
+        mean = self.mean + other.mean
+        return Spectrum(images, self.size, self.total + other.total, mean)
 
     def to_json(self) -> dict:
         """The mean power of each ring, and the range of logsnr for a sampler:
-        the least and the largest -ln S_k, 4 further out, to 0.1.
+        the least and the largest -ln S_k, ring 0 included, 4 further out, to 0.1.
 
         Rings without power have no such level and do not count. ValueError if there
         is no power at all, as without images or in uniform ones.
@@ -76,11 +81,13 @@ class Spectrum:
         power = self.total / max(self.images, 1)
         if not power.any():
             raise ValueError("no power in any ring: expected images that vary.")
-        level = -np.log(power[power > 0])
+        mean = self.mean / self.images
+        level = -np.log([*power[power > 0], *([mean] if mean else [])])
         return {
             "images": self.images,
             "size": self.size,
             "power": power.tolist(),
+            "mean_power": mean,
             "logsnr_low": round(float(level.min()) - MARGIN, 1),
             "logsnr_high": round(float(level.max()) + MARGIN, 1),
         }

@@ -160,6 +160,30 @@ def parameterisation(config) -> Callable:
     return pick(process.TO_X, name, "config.diffusion.parameterisation")
 
 
+LEAST_FOR_EPS = -12.0
+"""x = (z - sigma eps) / alpha magnifies an error of eps by exp(6) = 400 there."""
+
+
+def check_parameterisation(config) -> None:
+    """ValueError for eps with (nearly) zero terminal SNR, where it says nothing of x.
+
+    The paper's discrete process ends at -19.8 and is let in as it was published.
+    """
+    parameterisation(config)
+    name, options = _named(config.diffusion.schedule, "config.diffusion.schedule")
+    lows = {"config.diffusion.schedule.low": options.get("low", -20.0)}
+    if config.sampler.grid == "uniform_logsnr":
+        lows["config.sampler.low"] = _logsnr_range(config.sampler)[0]
+    if config.diffusion.parameterisation != "eps" or name == "discrete_cosine":
+        return
+    for where, low in lows.items():
+        if low < LEAST_FOR_EPS:
+            raise ValueError(
+                f"{where} = {low:g}: too noisy for config.diffusion.parameterisation = "
+                f"'eps'; expected {LEAST_FOR_EPS:g} or more, or 'v'."
+            )
+
+
 def denoiser(config, net: Network, params, key=None) -> Denoiser:
     """The network as a predictor of the clean image: parameterisation ends here."""
     to_x = parameterisation(config)
@@ -233,17 +257,24 @@ def ema_decays(config) -> dict[str, Callable]:
 
 
 class Sampling(NamedTuple):
-    """How images are made: the table, where guidance acts, and whether x_hat is cut."""
+    """How images are made: the table, where guidance acts, whether x_hat is cut, and
+    the share of the guidance weight that each field has on its own, {} for all of
+    them jointly."""
 
     table: samplers.Table
     guided: slice
     clip: bool
+    shares: Mapping[str, float]
 
     def segments(self, denoise: Denoiser, unknown, weight) -> list[samplers.Segment]:
         """Plain, guided, plain: each a static scan; empty ones are left out."""
         if self.clip:
             denoise = guidance.clipped(denoise)
-        guided = guidance.classifier_free(denoise, unknown, weight)
+        if self.shares:
+            weights = {name: weight * share for name, share in self.shares.items()}
+            guided = guidance.compositional(denoise, unknown, weights)
+        else:
+            guided = guidance.classifier_free(denoise, unknown, weight)
         if self.clip:
             guided = guidance.clipped(guided)
         start, stop = self.guided.start, self.guided.stop
@@ -259,13 +290,39 @@ class Sampling(NamedTuple):
         ]
 
 
+TYPICAL_RANGE = (-16.5, 11.0)
+"""Where no data set says: the logsnr of radiographs of 1024 px with mean -0.5 and a
+power spectrum of 1 / k^3, 4 further out."""
+
+
+def resolve_sampler(config, manifest: Manifest) -> None:
+    """Fill `config.sampler.low` and `.high`, where open, from the data's spectrum: the
+    least and the largest -ln of its power, 4 further out."""
+    if config.sampler.grid != "uniform_logsnr":
+        return
+    found = manifest.statistics.get("spectrum", {})
+    for name, typical in zip(("low", "high"), TYPICAL_RANGE, strict=True):
+        if config.sampler[name] is None:
+            config.sampler[name] = float(found.get(f"logsnr_{name}", typical))
+
+
+def _logsnr_range(options) -> tuple[float, float]:
+    pairs = zip((options.low, options.high), TYPICAL_RANGE, strict=True)
+    low, high = (typical if given is None else given for given, typical in pairs)
+    if not low < high:
+        raise ValueError(
+            f"config.sampler.low = {low:g}, high = {high:g}: expected low < high."
+        )
+    return low, high
+
+
 def sampling(config, steps: int | None = None) -> Sampling:
     """The sampler of `config.sampler`, with `steps` in place of its own if given."""
     options = config.sampler
     steps = options.steps if steps is None else steps
     grids = {
         "uniform_logsnr": lambda: schedule.uniform_logsnr_grid(
-            steps, options.low, options.high
+            steps, *_logsnr_range(options)
         ),
         "uniform_time": lambda: schedule.uniform_time_grid(
             steps, noise_schedule(config)
@@ -281,7 +338,7 @@ def sampling(config, steps: int | None = None) -> Sampling:
     )
     shift = 2 * np.log(config.image_size / 64)
     guided = guidance.steps_within(grid[:-1] + shift, tuple(options.guidance_interval))
-    return Sampling(rows, guided, options.clip)
+    return Sampling(rows, guided, options.clip, dict(options.get("shares", {})))
 
 
 def sampler(config, net: Network, schema: Schema, steps: int | None = None) -> Callable:
@@ -291,6 +348,8 @@ def sampler(config, net: Network, schema: Schema, steps: int | None = None) -> C
     """
     plan = sampling(config, steps)
     unknown = {field.name: field.unknown for field in schema}
+    for name in plan.shares:
+        pick(unknown, name, "config.sampler.shares")
     shape = (config.image_size, config.image_size, 1)
 
     def run(params, seeds, cond, weight):

@@ -53,6 +53,59 @@ def classifier_free(
     return guided
 
 
+def compositional(
+    denoise: Denoiser, unknown: Mapping[str, float], weights: Mapping[str, float]
+) -> Denoiser:
+    """x_u + sum over fields f of weights[f] (x_f - x_u), x_f knowing field f alone.
+
+    Liu et al. (2022), eq. 11: fields are combined as if independent given the image.
+    One call at 1 + len(weights) times the batch; fields without a weight are not
+    known. With one field this is `classifier_free` given that field. ValueError for
+    a weight on no field.
+    """
+    for name in weights:
+        if name not in unknown:
+            raise ValueError(
+                f"guidance weight for {name!r}: expected some of "
+                f"{', '.join(sorted(unknown))}."
+            )
+    names = sorted(weights)
+
+    def guided(z, logsnr, cond):
+        parts = [
+            {
+                name: value if name == kept else jnp.full_like(value, unknown[name])
+                for name, value in cond.items()
+            }
+            for kept in (None, *names)
+        ]
+        stacked = jax.tree.map(lambda *each: jnp.concatenate(each), *parts)
+        count = len(parts)
+        x_hat = denoise(jnp.tile(z, (count, 1, 1, 1)), jnp.tile(logsnr, count), stacked)
+        x_null, *x_fields = jnp.split(x_hat, count)
+        moves = [
+            weights[name] * (x_field - x_null)
+            for name, x_field in zip(names, x_fields, strict=True)
+        ]
+        return x_null + sum(moves, jnp.zeros_like(x_null))
+
+    return guided
+
+
+def autoguided(denoise: Denoiser, weaker: Denoiser, weight: float | Scalar) -> Denoiser:
+    """x + (weight - 1) (x - x_weak): away from what a worse model makes of the same.
+
+    Karras et al. (2024), Guiding a diffusion model with a bad version of itself, eq. 3;
+    `weaker` is a smaller or less trained denoiser. Weight 1 is the plain model.
+    """
+
+    def guided(z, logsnr, cond):
+        x_hat = denoise(z, logsnr, cond)
+        return x_hat + (weight - 1) * (x_hat - weaker(z, logsnr, cond))
+
+    return guided
+
+
 def clipped(denoise: Denoiser, bound: float = 1.0) -> Denoiser:
     """x_hat held within [-bound, bound]."""
     return lambda z, logsnr, cond: jnp.clip(denoise(z, logsnr, cond), -bound, bound)

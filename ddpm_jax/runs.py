@@ -1,7 +1,7 @@
 """A run folder: everything that sampling, exporting and evaluating need of a run.
 
 `config.json` as trained, `data.json` (schema, bits, identity of the data set),
-`checkpoints/`, `checksums/`, `metrics.jsonl`, TensorBoard events, `samples/`.
+`checkpoints/`, `checksums/`, `ema/`, `metrics.jsonl`, TensorBoard events, `samples/`.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from ddpm_jax.models.functional import Network
 from ddpm_jax.training.checkpoint import Checkpoints
 from ddpm_jax.types import Params
 
-MAY_CHANGE = ("train.", "sampler.", "data.folder", "data.workers")
+MAY_CHANGE = ("train.", "sampler.", "data.folder", "data.workers", "data.verify")
 """Keys that may differ between a run and its continuation."""
 
 

@@ -98,6 +98,14 @@ class Segment(NamedTuple):
     rows: Table
 
 
+class Trajectory(NamedTuple):
+    """What a sampler saw and thought: z before and x_hat after each evaluation,
+    [steps, b, h, w, c], first the noisiest."""
+
+    z: Array
+    x_hat: Array
+
+
 def sample(
     segments: Sequence[Segment],
     keys: Keys,
@@ -109,24 +117,41 @@ def sample(
     Segments run in order as static scans over one carry, so that guidance costs only
     the steps it acts on.
     """
-    z = normal(keys, shape)
+    return _scan(segments, keys, cond, shape, keep=False)[0]
+
+
+def trajectory(
+    segments: Sequence[Segment],
+    keys: Keys,
+    cond: Conditions,
+    shape: tuple[int, int, int],
+) -> tuple[Image, Trajectory]:
+    """`sample`, to the bit, and all that led to it, at 2 `steps` times its memory."""
+    return _scan(segments, keys, cond, shape, keep=True)
+
+
+def _scan(segments, keys, cond, shape, keep):
+    z, kept = normal(keys, shape), []
     carry = (z, jnp.zeros_like(z), jnp.zeros((), int))
     for segment in segments:
-        carry = _run(segment, carry, keys, cond)
-    return carry[0]
+        carry, seen = _run(segment, carry, keys, cond, keep)
+        kept.append(seen)
+    whole = jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept) if keep else None
+    return carry[0], whole
 
 
-def _run(segment, carry, keys, cond):
+def _run(segment, carry, keys, cond, keep):
     stochastic = bool(np.any(segment.rows.noise))
 
     def step(carry, row):
         z, x_before, index = carry
         x_hat = segment.denoise(z, jnp.full(z.shape[:1], row.logsnr), cond)
+        seen = Trajectory(z, x_hat) if keep else None
         z = row.z * z + row.x * x_hat + row.x_before * x_before
         if stochastic:
             step_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
             z += row.noise * normal(step_keys, z.shape[1:])
-        return (z, x_hat, index + 1), None
+        return (z, x_hat, index + 1), seen
 
     rows = jax.tree.map(jnp.asarray, segment.rows)
-    return jax.lax.scan(step, carry, rows)[0]
+    return jax.lax.scan(step, carry, rows)

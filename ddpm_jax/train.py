@@ -50,11 +50,12 @@ def train(config, workdir: Path) -> None:
     optimizer = build.optimizer(config)
     decays = build.ema_decays(config)
     build.pick(decays, f"{config.sampler.ema:g}", "config.sampler.ema")
-    build.parameterisation(config)
+    build.check_parameterisation(config)
     build.sampling(config)
     build.check_counts(config)
     manifest = records.load_manifest(config.data.folder)
     build.check_data(config, schema, manifest)
+    build.resolve_sampler(config, manifest)
     if config.data.verify:
         records.check_split(config.data.folder, config.data.split)
 

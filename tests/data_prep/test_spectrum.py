@@ -81,6 +81,16 @@ def test_the_range_reaches_four_beyond_every_ring():
     assert Spectrum(1, 4, np.array([1.0, 0.0])).to_json()["logsnr_high"] == 4.0
 
 
+def test_the_mean_sets_the_low_end():
+    """A sampler starts without a mean; 4 beyond its level, e^-2 of it is missing."""
+    x = noise(16) + 3
+    found = Spectrum.of(x).to_json()
+    assert found["mean_power"] == pytest.approx(256 * x.mean() ** 2)
+    assert found["logsnr_low"] == round(-math.log(found["mean_power"]) - 4, 1)
+    turned = Spectrum.of(x - x.mean()).to_json()
+    np.testing.assert_allclose(found["power"], turned["power"])
+
+
 def test_noise_that_halves_the_range_moves_it_by_ln_4():
     whole = Spectrum.of(noise(16)).to_json()
     half = Spectrum.of(noise(16) / 2).to_json()

@@ -1,0 +1,78 @@
+"""A mistake in a config costs a second: what is refused, and what the data decide."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from configs import paper, pelvis_256, pelvis_512, pelvis_1024, quickstart, tiny
+from ddpm_jax import build
+from ddpm_jax.data import records
+
+CONFIGS = (pelvis_1024, pelvis_512, pelvis_256, paper, quickstart, tiny)
+
+
+@pytest.mark.parametrize("module", CONFIGS, ids=lambda m: m.__name__)
+def test_every_config_is_sound(module):
+    build.check_parameterisation(module.get_config())
+
+
+EPS = {"diffusion.parameterisation": "eps"}
+SCHEDULE, SAMPLER = "diffusion.schedule.low", "sampler.low"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({}, "schedule.low = -20: too noisy"),
+        ({SCHEDULE: -10.0, SAMPLER: -13.0}, "sampler.low = -13: too noisy"),
+    ],
+)
+def test_eps_with_zero_terminal_snr_is_refused(changes, message):
+    config = quickstart.get_config()
+    config.update_from_flattened_dict(EPS | changes)
+    with pytest.raises(ValueError, match=message):
+        build.check_parameterisation(config)
+
+
+def test_eps_that_stops_before_it_is_let_in():
+    config = quickstart.get_config()
+    config.update_from_flattened_dict(EPS | {SCHEDULE: -10.0, SAMPLER: -10.0})
+    build.check_parameterisation(config)
+
+
+def test_paper_keeps_its_own_process():
+    config = paper.get_config()
+    assert config.diffusion.parameterisation == "eps"
+    grid = build.sampling(config).table.logsnr
+    assert len(grid) == 1000 and grid[0] == pytest.approx(-19.84, abs=0.01)
+
+
+def test_the_data_set_says_where_the_sampler_starts(tiny_data):
+    manifest = dataclasses.replace(
+        records.load_manifest(tiny_data),
+        statistics={"spectrum": {"logsnr_low": -9.5, "logsnr_high": 7.5}},
+    )
+    config = pelvis_1024.get_config()
+    build.resolve_sampler(config, manifest)
+    assert (config.sampler.low, config.sampler.high) == (-9.5, 7.5)
+    logsnr = build.sampling(config).table.logsnr
+    np.testing.assert_allclose(logsnr[[0, -1]], [-9.5, 7.5])
+    given = quickstart.get_config()
+    build.resolve_sampler(given, manifest)
+    assert (given.sampler.low, given.sampler.high) == (-11.0, 10.0)
+
+
+def test_a_range_upside_down_is_refused():
+    config = quickstart.get_config()
+    config.sampler.low = 12.0
+    with pytest.raises(ValueError, match="low = 12, high = 10: expected low < high"):
+        build.sampling(config)
+
+
+def test_shares_of_fields_that_are_none(tiny_config):
+    config = tiny_config.copy_and_resolve_references()
+    config.sampler.shares = {"hip": 1.0}
+    schema = build.condition_schema(config)
+    with pytest.raises(ValueError, match="config.sampler.shares = 'hip'"):
+        build.sampler(config, build.model(config, schema), schema)
