@@ -33,7 +33,7 @@ def get_config():
     config.optimizer.decay = "constant"
     config.optimizer.weight_decay = 0.0
 
-    config.ema = {"name": "constant", "widths": (0.9999,)}
+    config.ema = {"name": "constant", "widths": (0.9999,), "snapshot_every": 0}
 
     config.sampler.grid = "discrete"
     config.sampler.steps = 1000

@@ -34,6 +34,7 @@ def get_config():
         "age",
         "bmi",
     )
+    config.conditioning.own_fields = ()  # a lab's own; docs/conditions.md
     config.conditioning.drop_all = 0.10
     config.conditioning.drop_each = 0.05
 
@@ -74,6 +75,7 @@ def get_config():
     config.ema = ml_collections.ConfigDict()
     config.ema.name = "power"
     config.ema.widths = (0.05, 0.10)
+    config.ema.snapshot_every = 5000  # for --ema of any width; 0: none
 
     config.sampler = ml_collections.ConfigDict()
     config.sampler.grid = "uniform_logsnr"

@@ -32,6 +32,7 @@ def get_config():
     config.optimizer.warmup = 100
     config.optimizer.decay = "cosine"
     config.ema.widths = (0.10,)
+    config.ema.snapshot_every = 0
 
     config.sampler.low = -11.0
     config.sampler.guidance = 2.5

@@ -24,10 +24,10 @@ from data_prep import burned_in, pipeline, plans
 from data_prep import manifest as manifests
 from data_prep.deidentify import load_key, make_key, random_key
 from data_prep.job import STEPS, Job, parse_slice
+from data_prep.own_fields import load_schema
 from data_prep.splits import parse_splits
 from data_prep.worker import Reading
 from ddpm_jax import command_line
-from ddpm_jax.conditions.presets import PRESETS
 from ddpm_jax.data.records import CODECS
 
 FLAGS = command_line.new_flags()
@@ -90,11 +90,10 @@ RECORDS_PER_SHARD = _define(
     "integer", "records_per_shard", 0, "0: about 32 shards of 32 to 512.", lower_bound=0
 )
 CONDITIONS = _define(
-    "enum",
+    "string",
     "conditions",
     "pelvis",
-    "Which conditions the table holds.",
-    enum_values=list(PRESETS),
+    "Which conditions the table holds: pelvis, or a .yaml or .py that adds others.",
 )
 NAME = _define("string", "name", "radiographs", "The data set's name in TFDS.")
 MAX_CONFLICT = _define(
@@ -200,7 +199,7 @@ def _job() -> Job:
         labels=Path(LABELS.value),
         out=out,
         key=_key(key_file or None, out),
-        schema=PRESETS[CONDITIONS.value],
+        schema=load_schema(CONDITIONS.value),
         shares=parse_splits(SPLITS.value),
         reading=_reading(),
         codec=CODEC.value,

@@ -84,16 +84,21 @@ class _Strings(yaml.BaseLoader):
         return super().construct_mapping(node, deep=True)
 
 
-def _read_yaml(path):
+def strings_of_yaml(path: Path, expected: str):
+    """What a YAML file holds, every scalar a string."""
     try:
-        found = yaml.load(path.read_text("utf-8-sig"), _Strings)
+        return yaml.load(path.read_text("utf-8-sig"), _Strings)
     except Exception as error:  # their messages quote the file over several lines
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ValueError(
             f"{path}{where}: not readable as YAML ({type(error).__name__}); expected "
-            "columns: and values:, each key once, in UTF-8."
+            f"{expected}, each key once, in UTF-8."
         ) from None
+
+
+def _read_yaml(path):
+    found = strings_of_yaml(path, "columns: and values:")
     found = _dict(found if found else {}, path, "the file")
     for key in found:
         if key not in ("columns", "values"):
@@ -101,7 +106,8 @@ def _read_yaml(path):
     return found.get("columns"), found.get("values"), None
 
 
-def _read_python(path):
+def names_of_python(path: Path, expected: str) -> dict:
+    """The names that a Python file leaves behind; the file runs."""
     names = {"__name__": "label_map", "__file__": str(path)}
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), names)
@@ -112,8 +118,13 @@ def _read_python(path):
         where = f", line {line}" if line else ""
         raise ValueError(
             f"{path}{where}: not runnable as Python ({type(error).__name__}); expected "
-            "COLUMNS, VALUES or def row(row)."
+            f"{expected}."
         ) from None
+    return names
+
+
+def _read_python(path):
+    names = names_of_python(path, "COLUMNS, VALUES or def row(row)")
     return names.get("COLUMNS"), names.get("VALUES"), names.get("row")
 
 

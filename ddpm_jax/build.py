@@ -15,6 +15,7 @@ import optax
 from ml_collections import ConfigDict
 
 from ddpm_jax import ema, guidance, losses, process, samplers, schedule
+from ddpm_jax.conditions import own
 from ddpm_jax.conditions.presets import PRESETS
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data.records import Manifest
@@ -70,10 +71,15 @@ def _named(options: ConfigDict, where: str) -> tuple[str, dict]:
 
 
 def condition_schema(config) -> Schema:
-    """The fields of `config.conditioning.fields`, in the order of their preset."""
-    preset = pick(PRESETS, config.conditioning.schema, "config.conditioning.schema")
+    """The fields of `config.conditioning.fields`, in the order of their preset, then
+    those that `config.conditioning.own_fields` declares."""
+    options = config.conditioning
+    preset = pick(PRESETS, options.schema, "config.conditioning.schema")
+    declared = options.get("own_fields", ())
+    schema = own.extend(preset, declared, "config.conditioning.own_fields")
+    added = schema.names[len(preset.names) :]
     try:
-        return preset.select(config.conditioning.fields)
+        return schema.select((*options.fields, *added))
     except ValueError as error:
         raise ValueError(f"config.conditioning.fields: {error}") from None
 
@@ -102,6 +108,7 @@ def check_counts(config) -> None:
     least = {
         "config.seed": (config.seed, 0),
         "config.data.workers": (config.data.workers, 0),
+        "config.ema.snapshot_every": (config.ema.get("snapshot_every", 0), 0),
         "config.train.steps": (config.train.steps, 1),
         "config.train.log_every": (config.train.log_every, 1),
         "config.train.save_every": (config.train.save_every, 1),
@@ -253,6 +260,11 @@ def ema_decays(config) -> dict[str, Callable]:
     """step -> decay, by the name of the track; config.ema.name is power or constant."""
     kinds = {"power": ema.power_decay, "constant": ema.constant_decay}
     make = pick(kinds, config.ema.name, "config.ema.name")
+    if config.ema.name == "constant" and config.ema.get("snapshot_every", 0):
+        raise ValueError(
+            "config.ema.snapshot_every: nothing is made of constant averages; expected "
+            "0, or config.ema.name = power."
+        )
     return {f"{width:g}": make(width) for width in config.ema.widths}
 
 

@@ -28,7 +28,10 @@ STEPS = flags.DEFINE_integer(
     "steps", None, "Sampler steps; default: the run's config.", flag_values=FLAGS
 )
 EMA = flags.DEFINE_string(
-    "ema", None, "Width of the average; default: the config's.", flag_values=FLAGS
+    "ema",
+    None,
+    "Width of the average, trained or not, e.g. 0.075; default: the config's.",
+    flag_values=FLAGS,
 )
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Replace --out if it exists.", flag_values=FLAGS

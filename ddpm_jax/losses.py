@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ddpm_jax import process
+from ddpm_jax import bands, process
 from ddpm_jax.types import (
     Conditions,
     Denoiser,
@@ -57,14 +57,16 @@ def diffusion_loss(
 ) -> tuple[PerExample, dict[str, PerExample]]:
     """The weighted squared error of x_hat, one value per example.
 
-    The second value holds, per example, the `logsnr` drawn and the unweighted error
-    of v, `v_mse`, which is of the same order at every noise level.
+    The second value holds, per example, the `logsnr` drawn, the unweighted error of
+    v, `v_mse`, which is of the same order at every noise level, and that of x by
+    spatial frequency, `x_mse/band_LOW_to_HIGH` in cycles per image.
     """
     time_key, noise_key = jax.random.split(key)
     t = sample_times(time_key, len(x))
     logsnr = schedule(t)
     eps = jax.random.normal(noise_key, x.shape, x.dtype)
     x_hat = denoise(process.corrupt(x, eps, logsnr), logsnr, cond)
-    mse = jnp.mean((x - x_hat) ** 2, axis=(1, 2, 3))
+    error = x - x_hat
+    mse = jnp.mean(error**2, axis=(1, 2, 3))
     detail = {"logsnr": logsnr, "v_mse": mse * (1 + jnp.exp(logsnr))}
-    return weight(t, logsnr) * mse, detail
+    return weight(t, logsnr) * mse, detail | bands.by_band(error)

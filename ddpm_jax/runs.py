@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import functools
 import json
 import os
 from pathlib import Path
@@ -13,13 +14,18 @@ import jax
 import ml_collections
 
 from ddpm_jax import build
+from ddpm_jax import ema as averages
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data.records import Manifest
 from ddpm_jax.models.functional import Network
+from ddpm_jax.training import snapshots
 from ddpm_jax.training.checkpoint import Checkpoints
 from ddpm_jax.types import Params
 
-MAY_CHANGE = ("train.", "sampler.", "data.folder", "data.workers", "data.verify")
+MAY_CHANGE = (
+    *("train.", "sampler.", "data.folder", "data.workers", "data.verify"),
+    "ema.snapshot_every",
+)
 """Keys that may differ between a run and its continuation."""
 
 
@@ -57,21 +63,26 @@ def begin(folder: Path, config, schema: Schema, manifest: Manifest) -> None:
 
 
 def load(folder: str | Path, ema: str | None = None) -> Run:
-    """The newest checkpoint of a run, averaged with the width `ema` (config's own)."""
+    """The newest checkpoint of a run, averaged with the width `ema` (config's own).
+
+    A width that was not trained is reconstructed (`ddpm_jax.ema.reconstruct`) from
+    the checkpoints there are and the averages kept on the way.
+    """
     folder = Path(folder)
     config, data = _read(folder, "config.json"), _read(folder, "data.json")
     try:
         config = ml_collections.ConfigDict(config)
         schema = Schema.from_json(data["schema"])
         net = build.model(config, schema)
-        width = f"{float(config.sampler.ema if ema is None else ema):g}"
         widths = build.ema_decays(config)
+        width = _width(config.sampler.ema if ema is None else ema)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder}: config.json or data.json is not as training wrote it "
             f"({type(error).__name__}); restore it or train again."
         ) from None
-    build.pick(widths, width, "--ema" if ema else "config.sampler.ema")
+    if config.ema.name != "power" or ema is None:
+        build.pick(widths, width, "--ema" if ema else "config.sampler.ema")
     shapes = jax.eval_shape(net.init, jax.random.key(0))
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = {
@@ -82,8 +93,32 @@ def load(folder: str | Path, ema: str | None = None) -> Run:
         step = checkpoints.latest()
         if step is None:
             raise ValueError(f"{folder}: no finished checkpoint yet; train it first.")
-        params = checkpoints.restore_ema(step, width, like)
+        if width in widths:
+            params = checkpoints.restore_ema(step, width, like)
+        else:
+            stored = _stored(folder, checkpoints, step, widths, like)
+            params = averages.reconstruct(stored, step, float(width))
+            params = jax.device_put(params, here)
     return Run(config, schema, data, net, params, step, width)
+
+
+def _width(text) -> str:
+    """A width as tracks are named: 0.1 for 0.10."""
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        raise ValueError(f"--ema = {text!r}: expected a number, e.g. 0.075.") from None
+
+
+def _stored(folder, checkpoints, until, widths, like) -> snapshots.Lazy:
+    """Every whole average of the run up to step `until`."""
+    readers = snapshots.readers(folder, until)
+    for step in checkpoints.steps():
+        if step <= until and checkpoints.fault(step) is None:
+            for width in widths:
+                read = functools.partial(checkpoints.restore_ema, step, width, like)
+                readers[step, float(width)] = read
+    return snapshots.Lazy(readers)
 
 
 def _check_same(folder, config, data):
@@ -92,7 +127,8 @@ def _check_same(folder, config, data):
     differing = [
         f"config.{key}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)
+        if (before.get(key) or None) != (now.get(key) or None)  # a key that is new
+        and not key.startswith(MAY_CHANGE)
     ]
     if _read(folder, "data.json")["fingerprint"] != data["fingerprint"]:
         differing.append("its data set")

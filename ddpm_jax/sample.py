@@ -44,6 +44,13 @@ GUIDANCE = flags.DEFINE_float(
 STEPS = flags.DEFINE_integer(
     "steps", None, "Sampler steps (with --workdir).", flag_values=FLAGS
 )
+EMA = flags.DEFINE_string(
+    "ema",
+    None,
+    "Width of the average, trained or not, e.g. 0.075 (with --workdir); default: the "
+    "config's.",
+    flag_values=FLAGS,
+)
 BATCH = flags.DEFINE_integer(
     "batch",
     sampler.BATCH,
@@ -141,7 +148,7 @@ def main():
         raise ValueError(
             f"--out {out}: not empty; expected a new folder or --overwrite."
         )
-    source = sources.open_source(WORKDIR.value, SAMPLER.value, STEPS.value)
+    source = sources.open_source(WORKDIR.value, SAMPLER.value, STEPS.value, EMA.value)
     asked = what_is_asked(source.schema)
     parts = sources.images(
         source,

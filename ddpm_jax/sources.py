@@ -23,21 +23,26 @@ class Source(NamedTuple):
 
 
 def open_source(
-    workdir: str | None, exported: str | None, steps: int | None = None
+    workdir: str | None,
+    exported: str | None,
+    steps: int | None = None,
+    ema: str | None = None,
 ) -> Source:
     """The run in `workdir` or the sampler in `exported`: exactly one of them."""
     if bool(workdir) == bool(exported):
         raise ValueError("expected one of --workdir and --sampler.")
     if workdir:
-        return from_run(workdir, steps)
+        return from_run(workdir, steps, ema)
     if steps is not None:
         raise ValueError("--steps: an exported sampler has its steps built in.")
+    if ema is not None:
+        raise ValueError("--ema: an exported sampler has its average built in.")
     return from_sampler(exported)
 
 
-def from_run(folder: str, steps: int | None = None) -> Source:
-    """The newest checkpoint of a run; `steps` in place of its config's."""
-    run = runs.load(folder)
+def from_run(folder: str, steps: int | None = None, ema: str | None = None) -> Source:
+    """The newest checkpoint of a run; `steps` and `ema` in place of its config's."""
+    run = runs.load(folder, ema)
     jitted = jax.jit(build.sampler(run.config, run.network, run.schema, steps))
     return Source(
         run.schema,

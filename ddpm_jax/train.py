@@ -19,7 +19,7 @@ from ml_collections import config_flags
 
 from ddpm_jax import build, command_line, pictures, runs
 from ddpm_jax.data import pipeline, records
-from ddpm_jax.training import monitoring, sharding
+from ddpm_jax.training import monitoring, sharding, snapshots
 from ddpm_jax.training import state as states
 from ddpm_jax.training import step as steps
 from ddpm_jax.training.checkpoint import Checkpoints
@@ -102,6 +102,7 @@ def train(config, workdir: Path) -> None:
         show = SampleGrid(config, net, schema, workdir / "samples", writer)
         clock, total = monitoring.Clock(config.data.batch), None
         number, stopping = start, False
+        snapshot_every = config.ema.get("snapshot_every", 0)
         with monitoring.progress(config.train.steps, start) as bar:
             for number in range(start + 1, config.train.steps + 1):
                 batch, data_state = next(batches)
@@ -118,6 +119,8 @@ def train(config, workdir: Path) -> None:
                     writer.write_scalars(number, scalars)
                     bar.set_postfix(loss=f"{scalars['loss']:.4f}")
                     total = None
+                if snapshot_every and number % snapshot_every == 0:
+                    snapshots.save(workdir, number, state.ema)
                 if saving:
                     checkpoints.save(number, state, data_state)
                 if stopping:

@@ -24,10 +24,11 @@ def forget(values) -> None:
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """command("sample", "--out=x", ...) is `python -m ddpm_jax.sample --out=x ...`."""
+    """command("sample", "--out=x", ...) is `python -m ddpm_jax.sample --out=x ...`,
+    and "data_prep.convert" is that module."""
 
     def run(name, *arguments):
-        module = importlib.import_module(f"ddpm_jax.{name}")
+        module = importlib.import_module(name if "." in name else f"ddpm_jax.{name}")
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         capsys.readouterr()
         forget(module.FLAGS)

@@ -84,7 +84,7 @@ ABSENCES = {"prosthesis": _each("native", "|hip|hips")}
 """Words that deny a finding by themselves."""
 
 CLOSED = {
-    "no": "no|without|no evidence of",
+    "no": "no|without|without any|w/o|no evidence of|no signs of",
     "unknown": "unknown|not known|not stated",
     "link": "=|" + _each("is|of|on|in|is on|is in", "|the"),
     "filler": ",|;|.|a|an|the|of|in|and|with|has|is|for|showing|s/p|status post|patient"

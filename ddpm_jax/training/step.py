@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from clu import metrics
 
-from ddpm_jax import ema
+from ddpm_jax import bands, ema
 from ddpm_jax.training.state import State
 from ddpm_jax.types import Key
 
@@ -61,6 +61,8 @@ def summarise(loss, grad_norm, detail) -> dict[str, metrics.Average]:
         averages[f"v_mse/logsnr_{low:g}_to_{high:g}"] = (
             metrics.Average.from_model_output(detail["v_mse"], mask=inside)
         )
+    for name in filter(lambda name: name.startswith(bands.PREFIX), detail):
+        averages[name] = metrics.Average.from_model_output(detail[name])
     return averages
 
 

@@ -102,6 +102,7 @@ PHRASES = (
         "left-sided arthroplasty": {"prosthesis_left": "yes"},
         "implant in the left hip": {"prosthesis_left": "yes"},
         "without left hip implant": {"prosthesis_left": "no"},
+        "w/o left THA": {"prosthesis_left": "no"},
         "left hip native": {"prosthesis_left": "no"},
         "left prosthesis: no": {"prosthesis_left": "no"},
     },
@@ -184,6 +185,9 @@ EXAMPLES = {
     "no left THA, right THA": dict(prosthesis_left="no", prosthesis_right="yes"),
     "native left hip": dict(prosthesis_left="no"),
     "no right hip prosthesis": dict(prosthesis_right="no"),
+    "AP, without any implant": dict(
+        view="AP", prosthesis_right="no", prosthesis_left="no"
+    ),
     "prosthesis unknown": {},
     "an X-ray of both hips in AP projection of a man in his sixties with a BMI of 31.5 "
     "and a right THA": dict(

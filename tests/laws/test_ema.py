@@ -69,6 +69,104 @@ def test_tracks_do_not_mix():
     assert jax.tree.map(list, updated) == {"a": {"w": [1, 1]}, "b": {"w": [0.5, 0.5]}}
 
 
+STEPS = 4096
+WIDTHS = (0.05, 0.10)
+WISHED = (0.03, 0.075, 0.15, 0.20)
+
+
+@pytest.fixture(scope="module")
+def walk():
+    """{width: averages [STEPS, 256] after every step} of a random walk, in float64."""
+    path = np.cumsum(np.random.default_rng(0).normal(size=(STEPS, 256)), axis=0)
+    tracks = {width: np.zeros_like(path) for width in WIDTHS + WISHED}
+    for width, track in tracks.items():
+        exponent = ema.gamma_from_width(width) + 1
+        for step in range(1, STEPS + 1):
+            decay = (1 - 1 / step) ** exponent
+            track[step - 1] = decay * track[step - 2] + (1 - decay) * path[step - 1]
+    return tracks
+
+
+def kept(walk, count):
+    """`count` snapshots, evenly spaced to the end, of both trained widths."""
+    steps = [STEPS * (i + 1) // count for i in range(count)]
+    return {(s, w): {"w": walk[w][s - 1]} for s in steps for w in WIDTHS}
+
+
+def relative_error(found, walk, width):
+    """Relative to how far the true average is from the nearer trained one."""
+    true = walk[width][-1]
+    nearest = min(np.linalg.norm(walk[w][-1] - true) for w in WIDTHS)
+    return np.linalg.norm(found["w"] - true) / nearest
+
+
+@pytest.mark.parametrize(
+    "count, most",
+    [
+        (8, {0.075: 0.02, 0.15: 0.02, 0.20: 0.04}),
+        (16, {0.03: 0.05, 0.075: 0.003, 0.15: 0.003, 0.20: 0.01}),
+        (32, {0.03: 0.006, 0.075: 0.0005, 0.15: 0.0005, 0.20: 0.002}),
+        (64, {0.03: 0.001, 0.075: 0.0001, 0.15: 0.0001, 0.20: 0.0005}),
+    ],
+)
+def test_a_third_width_is_made_of_two(walk, count, most):
+    """Against the average tracked all the way: half the spacing of snapshots is an
+    eighth of the error or less. Bounds: measured, and at least a quarter more."""
+    for width, bound in most.items():
+        found = ema.reconstruct(kept(walk, count), STEPS, width)
+        assert found["w"].dtype == np.float32
+        assert relative_error(found, walk, width) < bound, width
+
+
+@pytest.mark.parametrize("count", [1, 4, 16, 64, 128])
+@pytest.mark.parametrize("width", WISHED)
+def test_mixtures_sum_to_one(count, width):
+    stored = [(STEPS * (i + 1) // count, w) for i in range(count) for w in WIDTHS]
+    mix, error = ema.coefficients(stored, STEPS, width)
+    assert abs(mix.sum() - 1) < 1e-9 and 0 < error < 1
+
+
+def test_inner_product_of_profiles():
+    """Against the integral itself, by the midpoint rule."""
+    t = (np.arange(200_000) + 0.5) / 200_000 * 90
+
+    def profile(step, gamma):
+        return np.where(t < step, (gamma + 1) * (t / step) ** gamma / step, 0)
+
+    for a, b in [((90, 7), (60, 17)), ((60, 17), (90, 7)), ((70, 3), (70, 5))]:
+        integral = np.mean(profile(*a) * profile(*b)) * 90
+        np.testing.assert_allclose(ema.inner_product(*a, *b), integral, 1e-4)
+
+
+def test_a_stored_average_is_itself(walk):
+    stored = kept(walk, 8)
+    mix, error = ema.coefficients(sorted(stored), STEPS, 0.10)
+    expected = [float(key == (STEPS, 0.10)) for key in sorted(stored)]
+    np.testing.assert_allclose(mix, expected, atol=1e-9)
+    assert error < 1e-6
+    assert ema.reconstruct(stored, STEPS, 0.10) is stored[STEPS, 0.10]
+
+
+def test_constant_parameters_are_reproduced():
+    """To the ulp of float32, however few are stored and however wild the mixture."""
+    constant = {"a": np.float32([1.1, -3e5]), "b": np.float32(0.7)}
+    for count in (4, 128):
+        stored = {
+            (s, w): constant
+            for s in range(STEPS // count, STEPS + 1, STEPS // count)
+            for w in WIDTHS
+        }
+        found = ema.reconstruct(stored, STEPS, 0.075)
+        jax.tree.map(
+            lambda f, e: np.testing.assert_allclose(f, e, 1e-7), found, constant
+        )
+
+
+def test_a_width_too_far_from_what_is_stored_is_refused(walk):
+    with pytest.raises(ValueError, match="width = 0.2 at step 4096: 2 stored averages"):
+        ema.reconstruct(kept(walk, 1), STEPS, 0.20)
+
+
 @pytest.mark.parametrize("width", [0.0, -0.1, 0.28, 1.0])
 def test_width_out_of_range(width):
     with pytest.raises(ValueError, match=f"EMA width = {width}: expected more than 0"):

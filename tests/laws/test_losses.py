@@ -146,6 +146,14 @@ def test_loss_is_per_example():
     assert same.tolist() == [True, True, False, True, False, True]
 
 
+def test_bands_of_the_error_add_up():
+    """Over the bands the loss's own squared error of x: v_mse / (1 + SNR)."""
+    _, detail = loss_of(x_hat_of)
+    total = sum(d for name, d in detail.items() if name.startswith("x_mse/band_"))
+    snr = np.exp(np.asarray(detail["logsnr"]))
+    np.testing.assert_allclose(total, detail["v_mse"] / (1 + snr), 1e-5)
+
+
 def test_loss_of_a_perfect_denoiser_is_zero():
     x = jnp.linspace(-1, 1, 96).reshape(SHAPE)
     values, detail = loss_of(lambda z, logsnr, cond: x, x)
@@ -167,3 +175,44 @@ def test_error_of_v_is_that_of_v():
     np.testing.assert_allclose(detail["v_mse"], jnp.mean(v**2, (1, 2, 3)), 1e-4)
     z = process.corrupt(x, noise, seen["logsnr"])
     np.testing.assert_array_equal(seen["z"], z)
+
+
+WEIGHTS = {
+    "simple": losses.simple(),
+    "min_snr": losses.min_snr(),
+    "sigmoid": losses.sigmoid(schedule.cosine(-8, 8)),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_loss_is_the_weighted_error_of_eps_and_of_v(name):
+    """w x-MSE = w e^-logsnr eps-MSE = w / (1 + e^logsnr) v-MSE, whatever w.
+
+    `simple` is then the plain error of eps (Ho et al., 2020, eq. 14).
+    """
+    x = jnp.linspace(-1, 1, 96).reshape(SHAPE)
+    eps = jax.random.normal(jax.random.split(jax.random.key(7))[1], SHAPE)
+    seen = {}
+
+    def denoise(z, logsnr, cond):
+        seen.update(z=z, logsnr=logsnr, eps=jnp.sin(3 * z))
+        return process.x_from_eps(z, seen["eps"], logsnr)
+
+    weight, spied = WEIGHTS[name], {}
+
+    def spy(t, logsnr):
+        spied["weight"] = weight(t, logsnr)
+        return spied["weight"]
+
+    found, _ = loss_of(denoise, x, weight=spy)
+    logsnr, z = seen["logsnr"], seen["z"]
+    v = process.v_from_x(z, x, logsnr)
+    v_hat = process.v_from_x(z, process.x_from_eps(z, seen["eps"], logsnr), logsnr)
+    eps_mse = jnp.mean((seen["eps"] - eps) ** 2, (1, 2, 3))
+    v_mse = jnp.mean((v_hat - v) ** 2, (1, 2, 3))
+    of_eps = spied["weight"] * jnp.exp(-logsnr) * eps_mse
+    of_v = spied["weight"] / (1 + jnp.exp(logsnr)) * v_mse
+    np.testing.assert_allclose(found, of_eps, 1e-4)
+    np.testing.assert_allclose(found, of_v, 1e-4)
+    if name == "simple":
+        np.testing.assert_allclose(found, eps_mse, 1e-4)

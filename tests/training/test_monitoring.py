@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpm_jax import bands
 from ddpm_jax.training import monitoring
 
 
@@ -52,6 +53,7 @@ def test_metrics_jsonl(tiny_run):
     for entry in entries:
         assert np.isfinite(list(entry.values())).all()
         assert any(name.startswith("v_mse/logsnr_") for name in entry)
+        assert set(bands.names(16, 16)) <= set(entry)
     assert "images_per_second" not in entries[0]  # that step was compiled
     assert all(entry["images_per_second"] > 0 for entry in entries[1:])
 
