@@ -69,6 +69,7 @@ def test_config_value_of_another_type(command, tmp_path):
         ("diffusion.parameterisation=w", ["config.diffusion.parameterisation", "eps"]),
         ("optimizer.decay=step", ["config.optimizer.decay = 'step'", "cosine, rsqrt"]),
         ("ema.name=none", ["config.ema.name = 'none'", "constant, power"]),
+        ("ema.snapshot_every=-1", ["config.ema.snapshot_every = -1", "0 or more"]),
         ("sampler.ema=0.2", ["config.sampler.ema = '0.2'", "0.1"]),
         ("data.split=valid", ["config.data.split = 'valid'", "test, train"]),
         ("data.batch=0", ["config.data.batch = 0", "positive multiple"]),

@@ -1,0 +1,31 @@
+"""What manufacturers say of their devices; nothing here is measured on one."""
+
+import os
+from typing import NamedTuple
+
+
+class Device(NamedTuple):
+    """`memory` in bytes and `peak` in FLOP/s: dense bf16 products, per chip."""
+
+    platform: str
+    memory: float
+    peak: float
+    source: str
+
+
+GB, TERA = 1e9, 1e12
+A100 = "NVIDIA A100 data sheet (nvidia-1758950), dense"
+H100 = "NVIDIA H100 data sheet, SXM5, half of the figure with sparsity"
+TPU = "cloud.google.com/tpu/docs/"
+HOST = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+DEVICES = {
+    "a100-40g": Device("cuda", 40 * GB, 312 * TERA, A100),
+    "a100-80g": Device("cuda", 80 * GB, 312 * TERA, A100),
+    "h100": Device("cuda", 80 * GB, 989.4 * TERA, H100),
+    "v4": Device("tpu", 32 * GB, 275 * TERA, TPU + "v4"),
+    "v5e": Device("tpu", 16 * GB, 197 * TERA, TPU + "v5e"),
+    "v5p": Device("tpu", 95 * GB, 459 * TERA, TPU + "v5p"),
+    "v6e": Device("tpu", 32 * GB, 918 * TERA, TPU + "v6e"),
+    "cpu": Device("cpu", HOST, 0.205 * TERA, "this memory; float32 on 2 cores of ours"),
+}

@@ -1,0 +1,96 @@
+"""The training step of a config, as `train.py` jits it, without an array behind it."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+
+from ddpm_jax import build
+from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.models.functional import Network
+from ddpm_jax.training import sharding
+from ddpm_jax.training import state as states
+from ddpm_jax.training import step as steps
+
+BITS = 16
+"""Of stored pixels: a scale factor, of no consequence for cost."""
+
+
+class Program(NamedTuple):
+    """`state` and `batch` are shapes; `step` is pure."""
+
+    net: Network
+    schema: Schema
+    state: states.State
+    batch: dict
+    step: Callable
+
+
+def of_config(config) -> Program:
+    """Everything that a mistake in the config can break, but for the data."""
+    schema = build.condition_schema(config)
+    net = build.model(config, schema)
+    optimizer, decays = build.optimizer(config), build.ema_decays(config)
+    to_x = functools.partial(steps.to_unit, bits=BITS)
+    loss = build.training_loss(config, net, schema, to_x)
+    state = jax.eval_shape(
+        lambda key: states.create(net.init(key), optimizer, decays), _key()
+    )
+    step = steps.make_step(loss, optimizer, decays)
+    count, size = config.data.batch, config.image_size
+    image = jax.ShapeDtypeStruct((count, size, size), jnp.uint16)
+    batch = {"image": image, "cond": _conditions(schema, count)}
+    return Program(net, schema, state, batch, step)
+
+
+def trace_forward(plan: Program, size: int):
+    """One evaluation of the network for one image."""
+    z = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+    logsnr = jax.ShapeDtypeStruct((1,), jnp.float32)
+    cond = _conditions(plan.schema, 1)
+    return jax.jit(plan.net.apply).trace(plan.state.params, z, logsnr, cond)
+
+
+def trace_step(plan: Program, mesh: Mesh | None = None):
+    """The step on one device, or over `mesh`, its arrays where `shardings` says."""
+    options = {}
+    if mesh is not None:
+        where = shardings(mesh)
+        options = {"in_shardings": where, "out_shardings": where[0]}
+    jitted = jax.jit(plan.step, donate_argnums=0, **options)
+    return jitted.trace(plan.state, plan.batch, _key())
+
+
+def trace_sampler(plan: Program, config):
+    """One image by the sampler of the config, guidance and all."""
+    run = build.sampler(config, plan.net, plan.schema)
+    seeds = jax.ShapeDtypeStruct((1,), jnp.uint32)
+    weight = jax.ShapeDtypeStruct((), jnp.float32)
+    cond = _conditions(plan.schema, 1)
+    return jax.jit(run).trace(plan.state.params, seeds, cond, weight)
+
+
+def shardings(mesh: Mesh) -> tuple[NamedSharding, ...]:
+    """Of the state, the batch and the key."""
+    replicated = sharding.replicated(mesh)
+    return replicated, sharding.split_batch(mesh), replicated
+
+
+def bytes_per_device(tree, where: NamedSharding) -> int:
+    """Bytes of the arrays of `tree` on each device of a mesh."""
+    return sum(
+        math.prod(where.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def _conditions(schema: Schema, count: int):
+    return jax.eval_shape(lambda: jax.tree.map(jnp.asarray, schema.unknown(count)))
+
+
+def _key():
+    return jax.eval_shape(lambda: jax.random.key(0))
