@@ -68,6 +68,28 @@ def test_v_round_trip(value):
     close(process.v_from_x(z, x, logsnr), v, 64 * ULP / sigma)
 
 
+@quick
+@given(st.floats(-12, 12, width=32))
+def test_round_trip_through_all_three(value):
+    """x_hat -> v -> x_hat -> eps -> x_hat of any x_hat, not only of the true image.
+
+    Each way multiplies the rounding of numbers of order 4 by 1 / alpha or 1 / sigma at
+    most, and the way back takes it away again but for the last conversion.
+    """
+    x, eps, x_hat = draw()
+    logsnr = jnp.full(1, value)
+    z = process.corrupt(x, eps, logsnr)
+    v = process.v_from_x(z, x_hat, logsnr)
+    again = process.TO_X["v"](z, v, logsnr)
+    close(again, x_hat, 64 * ULP)
+    eps_hat = process.eps_from_x(z, again, logsnr)
+    back = process.TO_X["eps"](z, eps_hat, logsnr)
+    alpha, sigma = scales(value)
+    close(back, x_hat, 128 * ULP / alpha)
+    # eps_hat = sigma z + alpha v: the fourth way round.
+    close(sigma * z + alpha * v, eps_hat, 128 * ULP / sigma)
+
+
 def test_x_is_itself():
     x, z, _ = draw()
     assert process.TO_X["x"](z, x, jnp.zeros(1)) is x
@@ -76,7 +98,7 @@ def test_x_is_itself():
 @quick
 @given(st.floats(-10, 14, width=32))
 def test_squared_errors_of_eps_and_v_are_weighted_errors_of_x(value):
-    """eps-MSE = e^logsnr x-MSE and v-MSE = (1 + e^logsnr) x-MSE."""
+    """eps-MSE = e^logsnr x-MSE = alpha^2 v-MSE, v-MSE = (1 + e^logsnr) x-MSE."""
     x, eps, x_hat = draw()
     logsnr = jnp.full(1, value)
     z = process.corrupt(x, eps, logsnr)
@@ -88,10 +110,10 @@ def test_squared_errors_of_eps_and_v_are_weighted_errors_of_x(value):
     x_mse = float(jnp.mean((x - x_hat) ** 2))
     # alpha (x - x_hat) is a difference of numbers of order 4.
     rtol = 64 * ULP / scales(value)[0]
-    np.testing.assert_allclose(error(process.eps_from_x), np.exp(value) * x_mse, rtol)
-    np.testing.assert_allclose(
-        error(process.v_from_x), (1 + np.exp(value)) * x_mse, rtol
-    )
+    of_eps, of_v = error(process.eps_from_x), error(process.v_from_x)
+    np.testing.assert_allclose(of_eps, np.exp(value) * x_mse, rtol)
+    np.testing.assert_allclose(of_v, (1 + np.exp(value)) * x_mse, rtol)
+    np.testing.assert_allclose(of_eps, scales(value)[0] ** 2 * of_v, 2 * rtol)
 
 
 def ho_posterior(step):

@@ -95,6 +95,33 @@ def test_order_two_is_the_multistep_solver(grid):
     )
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_ancestral_table_is_the_published_process_at_every_step(large):
+    """Ho et al. (2020), eqs. 6 and 7, from the betas alone: no logsnr on this side.
+
+    Betas as Nichol & Dhariwal (2021), eq. 17, and 1 - alpha_bar as a sum of positive
+    terms, so that it does not cancel. Row j leaves step 1000 - j; the last returns x.
+    """
+    f = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
+    beta = np.minimum(1 - f[1:] / f[:-1], 0.999)
+    signal, noise = np.ones(1001), np.zeros(1001)
+    for i, value in enumerate(beta):
+        signal[i + 1] = signal[i] * (1 - value)
+        noise[i + 1] = noise[i] * (1 - value) + value
+    posterior = noise[:-1] / noise[1:] * beta
+    found = samplers.coefficients(
+        GRIDS["published"], order=1, eta=1.0, large_variance=large
+    )
+    expected = {
+        "z": np.sqrt(1 - beta) * noise[:-1] / noise[1:],
+        "x": np.sqrt(signal[:-1]) * beta / noise[1:],
+        "noise": np.sqrt(beta if large else posterior),
+    }
+    expected["noise"][0] = 0
+    for name, column in expected.items():
+        np.testing.assert_allclose(getattr(found, name)[::-1], column, 0, 1e-12)
+
+
 @every_grid
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])

@@ -1,4 +1,4 @@
-"""Laws of the networks: what holds for any parameters, and the sizes of the family."""
+"""Laws of the networks: what holds for any parameters."""
 
 import functools
 
@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from ddpm_jax.conditions.presets import PELVIS
 from ddpm_jax.models import layers
@@ -207,55 +206,6 @@ def test_options_that_do_not_fit(kind, options, message):
 def test_sizes_that_do_not_divide(kind, size, message):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(tiny(kind).apply, trained(kind), *inputs(size))
-
-
-# ---- The family ----
-
-RUVIT_B = dict(
-    patch=4, channels=(128, 256, 512, 768), down=(1, 1, 1), up=(1, 2, 1), middle=12
-)
-FAMILY = {
-    "t32m": (
-        dict(patch=2, channels=(48, 96), down=(1,), up=(1,), middle=3),
-        dict(heads=3, emb=128),
-        0.66,
-    ),
-    "t64m": (
-        dict(patch=4, channels=(64, 128), down=(1,), up=(1,), middle=4),
-        dict(heads=4, emb=128),
-        1.25,
-    ),
-    "ruvit_s": (
-        dict(patch=4, channels=(64, 128, 256, 512), down=(1, 2, 2), up=(2, 2, 2)),
-        dict(middle=8, heads=8, emb=512),
-        38.5,
-    ),
-    "ruvit_b": (RUVIT_B, dict(heads=12, emb=768), 118.7),
-    "ruvit_b_p8": (
-        dict(patch=8, channels=(256, 512, 768), down=(1, 1), up=(2, 2), middle=12),
-        dict(heads=12, emb=768),
-        123.2,
-    ),
-    "ruvit_l": (
-        dict(patch=4, channels=(128, 256, 512, 1024), down=(2, 2, 2), up=(2, 3, 2)),
-        dict(middle=16, heads=16, emb=1024),
-        273.0,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FAMILY)
-def test_number_of_parameters(name):
-    """Design note DIFFUSION.md, section 4, without allocating any.
-
-    Within 2 %; of the two smallest, with an embedding less wide here, within 8 %.
-    """
-    shape, rest, millions = FAMILY[name]
-    make = functools.partial(RUViT, PELVIS, **shape, **rest)
-    state = nnx.state(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))))
-    count = sum(leaf.size for leaf in jax.tree.leaves(state))
-    slack = 0.02 if millions > 2 else 0.08
-    assert abs(count / 1e6 / millions - 1) < slack
 
 
 # ---- Layers ----
