@@ -35,6 +35,8 @@ def get_config():
 
     config.ema = {"name": "constant", "widths": (0.9999,), "snapshot_every": 0}
 
+    config.train.accumulate = 4  # 512 at once do not fit 8 x 80 GB
+
     config.sampler.grid = "discrete"
     config.sampler.steps = 1000
     config.sampler.order = 1

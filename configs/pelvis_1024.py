@@ -93,6 +93,8 @@ def get_config():
 
     config.train = ml_collections.ConfigDict()
     config.train.steps = 78_125
+    config.train.accumulate = 1  # parts of a batch, one after the other
+    config.train.fsdp = 1  # devices that share one copy of the state
     config.train.log_every = 100
     config.train.save_every = 2000
     config.train.keep = 3

@@ -80,7 +80,8 @@ OVERWRITE = flags.DEFINE_bool(
 def plan(name: str, config, device: str, target: targets.Target) -> report.Plan:
     """Count, then compile the training step of `config` for `target`."""
     batch, size = config.data.batch, config.image_size
-    sharding.check_batch(batch, target.mesh, "config.data.batch")
+    accumulate = config.train.accumulate
+    sharding.check_batch(batch, target.mesh, "config.data.batch", accumulate)
     whole = program.of_config(config)
     sampling = build.sampling(config)
     forward = program.trace_forward(whole, size)
@@ -108,7 +109,7 @@ def plan(name: str, config, device: str, target: targets.Target) -> report.Plan:
     )
 
 
-def choose() -> tuple[str, targets.Target]:
+def choose(fsdp: int) -> tuple[str, targets.Target]:
     """The device and what to compile for, as the flags ask."""
     family = TOPOLOGY.value.partition(":")[0] if TOPOLOGY.value else None
     device = DEVICE.value or family
@@ -125,10 +126,10 @@ def choose() -> tuple[str, targets.Target]:
         raise ValueError("--count: --topology says how many; expected one of the two.")
     targets.prepare(1 if family or TARGET.value else COUNT.value)
     if family:
-        return device, targets.tpu(TOPOLOGY.value)
+        return device, targets.tpu(TOPOLOGY.value, fsdp)
     if TARGET.value:
-        return device, targets.cuda(TARGET.value, COUNT.value)
-    return device, targets.virtual(COUNT.value)
+        return device, targets.cuda(TARGET.value, COUNT.value, fsdp)
+    return device, targets.virtual(COUNT.value, fsdp)
 
 
 def main():
@@ -138,8 +139,8 @@ def main():
         raise ValueError(f"--config {path}: no such file; see configs/.")
     if JSON.value and Path(JSON.value).exists() and not OVERWRITE.value:
         raise ValueError(f"--json {JSON.value}: exists; expected --overwrite.")
-    device, target = choose()
     config = CONFIG.value
+    device, target = choose(config.train.fsdp)
     config.data.batch = BATCH.value or config.data.batch
     made = plan(Path(path).stem, config, device, target)
     print(report.table(made))

@@ -8,7 +8,6 @@ Running the same command again goes on from the newest checkpoint.
 
 import contextlib
 import functools
-import signal
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from ml_collections import config_flags
 
 from ddpm_jax import build, command_line, pictures, runs
 from ddpm_jax.data import pipeline, records
-from ddpm_jax.training import monitoring, sharding, snapshots
+from ddpm_jax.training import distributed, monitoring, sharding, snapshots
 from ddpm_jax.training import state as states
 from ddpm_jax.training import step as steps
 from ddpm_jax.training.checkpoint import Checkpoints
@@ -43,8 +42,9 @@ def train(config, workdir: Path) -> None:
     """Train from the newest checkpoint in `workdir`, or from the start."""
 
     # ---- Everything that a mistake in the config can break, before any data ----
-    mesh = sharding.make_mesh()
-    sharding.check_batch(config.data.batch, mesh, "config.data.batch")
+    mesh = sharding.make_mesh(config.train.fsdp)
+    accumulate = config.train.accumulate
+    sharding.check_batch(config.data.batch, mesh, "config.data.batch", accumulate)
     schema = build.condition_schema(config)
     net = build.model(config, schema)
     optimizer = build.optimizer(config)
@@ -61,27 +61,34 @@ def train(config, workdir: Path) -> None:
 
     to_x = functools.partial(steps.to_unit, bits=manifest.bits)
     loss = build.training_loss(config, net, schema, to_x)
+
+    def create(key):
+        return states.create(net.init(key), optimizer, decays)
+
     replicated, split = sharding.replicated(mesh), sharding.split_batch(mesh)
+    make_keys = jax.jit(
+        lambda: jax.random.split(jax.random.key(config.seed)), out_shardings=replicated
+    )
+    init_key, step_key = make_keys()
+    shapes = jax.eval_shape(create, init_key)
+    where = sharding.split_state(shapes, mesh)
+    gather = functools.partial(sharding.gather, mesh=mesh)
     train_step = jax.jit(
-        steps.make_step(loss, optimizer, decays),
-        in_shardings=(replicated, split, replicated),
-        out_shardings=replicated,
+        steps.make_step(loss, optimizer, decays, accumulate, gather),
+        in_shardings=(where, split, replicated),
+        out_shardings=(where, replicated),
         donate_argnums=0,
     )
 
     # ---- State and data, new or restored ----
     workdir.mkdir(parents=True, exist_ok=True)
     runs.begin(workdir, config, schema, manifest)
-    init_key, step_key = jax.random.split(jax.random.key(config.seed))
-    state = states.create(net.init(init_key), optimizer, decays)
-    state = jax.device_put(state, replicated)
-    step_key = jax.device_put(step_key, replicated)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir, config.train.keep))
         writer = stack.enter_context(closing(monitoring.make_writer(workdir)))
         data = stack.enter_context(closing(pipeline.train_iterator(config, schema)))
-        stop = stack.enter_context(stop_signal())
-        start = checkpoints.latest() or 0
+        stop = stack.enter_context(distributed.stop_signal())
+        start = distributed.agree(checkpoints.latest() or 0)
         if start > config.train.steps:
             raise ValueError(
                 f"config.train.steps = {config.train.steps}: {workdir} is at step "
@@ -89,17 +96,19 @@ def train(config, workdir: Path) -> None:
             )
         checkpoints.set_aside(after=start)
         if start:
-            state, data_state = checkpoints.restore(start, state)
+            like = sharding.placed(shapes, where)
+            state, data_state = checkpoints.restore(start, like)
             data.set_state(data_state)
         else:
-            writer.write_texts(0, {"parameters": monitoring.overview(state.params)})
+            state = jax.jit(create, out_shardings=where)(init_key)
+            writer.write_texts(0, {"parameters": monitoring.overview(shapes.params)})
             writer.write_hparams(config.to_dict())
-        monitoring.announce(config, manifest, state.params, mesh.size, start)
+        monitoring.announce(config, manifest, shapes.params, mesh.size, start)
 
         # ---- The loop ----
         put = functools.partial(sharding.put, sharding=split)
         batches = pipeline.prefetch(data, put)
-        show = SampleGrid(config, net, schema, workdir / "samples", writer)
+        show = SampleGrid(config, net, schema, workdir / "samples", writer, mesh)
         clock, total = monitoring.Clock(config.data.batch), None
         number, stopping = start, False
         snapshot_every = config.ema.get("snapshot_every", 0)
@@ -110,7 +119,7 @@ def train(config, workdir: Path) -> None:
                 total = steps.merge(total, measured)
                 bar.update()
 
-                stopping = stop()
+                stopping = stop(number)
                 last = number == config.train.steps or stopping
                 saving = number % config.train.save_every == 0 or last
                 if number % config.train.log_every == 0 or saving:
@@ -127,52 +136,38 @@ def train(config, workdir: Path) -> None:
                     break
                 if number % config.train.sample_every == 0 or last:
                     show(number, state.ema)
-    pictures.loss_curve(workdir / "loss.png", monitoring.read_metrics(workdir))
+    if distributed.leads():
+        pictures.loss_curve(workdir / "loss.png", monitoring.read_metrics(workdir))
     if stopping:
-        print(f"step {number} is saved; the same command goes on from there")
+        monitoring.say(f"step {number} is saved; the same command goes on from there")
         raise KeyboardInterrupt
-    print(f"trained to step {config.train.steps}; see {workdir / 'loss.png'}")
+    monitoring.say(f"trained to step {number}; see {workdir / 'loss.png'}")
 
 
 class SampleGrid:
     """The same seeds and conditions at every step: a grid of what the average makes."""
 
-    def __init__(self, config, net, schema, folder: Path, writer):
+    def __init__(self, config, net, schema, folder: Path, writer, mesh):
         count = config.train.sample_count
         drawn = pipeline.read_all(config.data.folder, config.data.split, schema, count)
-        self.rows = [schema.coarse(row) for row in schema.decode(drawn["cond"])]
-        self.cond = schema.encode(self.rows)
-        self.captions = [schema.caption(row) for row in self.rows]
-        self.seeds = np.arange(len(self.rows), dtype=np.uint32)
-        self.run = jax.jit(build.sampler(config, net, schema))
-        self.guidance = config.sampler.guidance
+        rows = [schema.coarse(row) for row in schema.decode(drawn["cond"])]
+        self.captions = [schema.caption(row) for row in rows]
+        whole = sharding.replicated(mesh)
+        where = whole if len(rows) % mesh.size else sharding.split_batch(mesh)
+        seeds = np.arange(len(rows), dtype=np.uint32)
+        self.asked = sharding.put_whole((seeds, schema.encode(rows)), where)
+        self.guidance = sharding.put_whole(np.float32(config.sampler.guidance), whole)
+        self.run = jax.jit(build.sampler(config, net, schema), out_shardings=whole)
         self.ema = f"{config.sampler.ema:g}"
         self.folder, self.writer = folder, writer
         folder.mkdir(exist_ok=True)
 
     def __call__(self, number: int, tracks) -> None:
-        images = self.run(tracks[self.ema], self.seeds, self.cond, self.guidance)
-        sheet = pictures.contact_sheet(np.asarray(images), self.captions)
-        sheet.save(self.folder / f"step_{number:07d}.png")
-        self.writer.write_images(number, {"samples": np.asarray(sheet)[..., None]})
-
-
-@contextlib.contextmanager
-def stop_signal():
-    """A function that says whether SIGTERM or SIGINT has come; a second one kills."""
-    received = []
-
-    def handler(number, frame):
-        received.append(number)
-        signal.signal(number, signal.SIG_DFL)
-
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        images = np.asarray(self.run(tracks[self.ema], *self.asked, self.guidance))
+        if distributed.leads():
+            sheet = pictures.contact_sheet(images, self.captions)
+            sheet.save(self.folder / f"step_{number:07d}.png")
+            self.writer.write_images(number, {"samples": np.asarray(sheet)[..., None]})
 
 
 def main():
@@ -180,6 +175,7 @@ def main():
     path = config_flags.get_config_filename(FLAGS["config"])
     if not Path(path).is_file():
         raise ValueError(f"--config {path}: no such file; see configs/.")
+    distributed.initialize()
     train(CONFIG.value, Path(WORKDIR.value))
 
 

@@ -99,8 +99,8 @@ def test_bytes_per_device_of_a_split_and_of_a_replicated_array():
     batch = NamedSharding(mesh, PartitionSpec("data"))
     state = NamedSharding(mesh, PartitionSpec())
     array = jax.ShapeDtypeStruct((8, 3), jnp.uint16)
-    assert program.bytes_per_device({"x": array}, batch) == 2 * 3 * 2
-    assert program.bytes_per_device({"x": array}, state) == 8 * 3 * 2
+    assert program.bytes_per_device({"x": array}, {"x": batch}) == 2 * 3 * 2
+    assert program.bytes_per_device({"x": array}, {"x": state}) == 8 * 3 * 2
 
 
 def test_twice_the_batch_needs_twice_the_activations_and_the_same_state():

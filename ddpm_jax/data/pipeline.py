@@ -52,6 +52,27 @@ class Decode(grain.transforms.Map):
         return {"image": image, "cond": cond}
 
 
+class Contiguous(grain.MapDataset):
+    """The same elements in the order in which process i of `count`, which takes every
+    `count`-th from the i-th on, has block i of each batch: a global batch is then the
+    same array however many processes there are."""
+
+    def __init__(self, parent: grain.MapDataset, batch: int, count: int):
+        super().__init__(parent)
+        self.batch, self.count = batch, count
+
+    def __len__(self) -> int:
+        return len(self._parent)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return self.slice(index)
+        start, place = divmod(index, self.batch)
+        slot, process = divmod(place, self.count)
+        block = process * (self.batch // self.count)
+        return self._parent[start * self.batch + block + slot]
+
+
 def train_iterator(config, schema: Schema) -> ElasticIterator:
     """Endless shuffled batches of this process's share; `get_state()` is JSON.
 
@@ -60,11 +81,13 @@ def train_iterator(config, schema: Schema) -> ElasticIterator:
     """
     source = records.open_split(config.data.folder, config.data.split)
     dataset = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat()
-    workers = config.data.workers
+    batch, workers = config.data.batch, config.data.workers
+    shard = grain.sharding.ShardByJaxProcess()
+    dataset = Contiguous(dataset.map(Decode(schema)), batch, shard.shard_count)
     return ElasticIterator(
-        dataset.map(Decode(schema)),
-        config.data.batch,
-        grain.sharding.ShardByJaxProcess(),
+        dataset,
+        batch,
+        shard,
         read_options=grain.ReadOptions(
             num_threads=READERS, prefetch_buffer_size=BATCHES_AHEAD
         ),

@@ -43,12 +43,13 @@ class Memory(NamedTuple):
 
 def of_step(plan: Program, target: Target) -> Memory:
     """Compile the step for `target`, and read the compiler's account."""
-    state, batch, _ = shardings(target.mesh)
-    parameters = bytes_per_device(plan.state.params, state)
+    state, split, _ = shardings(plan, target.mesh)
+    batch = jax.tree.map(lambda _: split, plan.batch)
+    parameters = bytes_per_device(plan.state.params, state.params)
     known = {
         "parameters": parameters,
-        "optimizer": bytes_per_device(plan.state.optimizer, state),
-        "averages": bytes_per_device(plan.state.ema, state),
+        "optimizer": bytes_per_device(plan.state.optimizer, state.optimizer),
+        "averages": bytes_per_device(plan.state.ema, state.ema),
         "batch": bytes_per_device(plan.batch, batch),
     }
     try:

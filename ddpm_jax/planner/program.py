@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from ddpm_jax import build
 from ddpm_jax.conditions.schema import Schema
@@ -21,13 +21,13 @@ BITS = 16
 
 
 class Program(NamedTuple):
-    """`state` and `batch` are shapes; `step` is pure."""
+    """`state` and `batch` are shapes; `make_step(mesh)` is what `train.py` jits."""
 
     net: Network
     schema: Schema
     state: states.State
     batch: dict
-    step: Callable
+    make_step: Callable
 
 
 def of_config(config) -> Program:
@@ -40,11 +40,16 @@ def of_config(config) -> Program:
     state = jax.eval_shape(
         lambda key: states.create(net.init(key), optimizer, decays), _key()
     )
-    step = steps.make_step(loss, optimizer, decays)
     count, size = config.data.batch, config.image_size
     image = jax.ShapeDtypeStruct((count, size, size), jnp.uint16)
     batch = {"image": image, "cond": _conditions(schema, count)}
-    return Program(net, schema, state, batch, step)
+
+    def make_step(mesh: Mesh | None):
+        options = [config.train.accumulate]
+        options += [functools.partial(sharding.gather, mesh=mesh)] if mesh else []
+        return steps.make_step(loss, optimizer, decays, *options)
+
+    return Program(net, schema, state, batch, make_step)
 
 
 def trace_forward(plan: Program, size: int):
@@ -59,9 +64,12 @@ def trace_step(plan: Program, mesh: Mesh | None = None):
     """The step on one device, or over `mesh`, its arrays where `shardings` says."""
     options = {}
     if mesh is not None:
-        where = shardings(mesh)
-        options = {"in_shardings": where, "out_shardings": where[0]}
-    jitted = jax.jit(plan.step, donate_argnums=0, **options)
+        state, batch, whole = shardings(plan, mesh)
+        options = {
+            "in_shardings": (state, batch, whole),
+            "out_shardings": (state, whole),
+        }
+    jitted = jax.jit(plan.make_step(mesh), donate_argnums=0, **options)
     return jitted.trace(plan.state, plan.batch, _key())
 
 
@@ -74,18 +82,18 @@ def trace_sampler(plan: Program, config):
     return jax.jit(run).trace(plan.state.params, seeds, cond, weight)
 
 
-def shardings(mesh: Mesh) -> tuple[NamedSharding, ...]:
+def shardings(plan: Program, mesh: Mesh) -> tuple:
     """Of the state, the batch and the key."""
-    replicated = sharding.replicated(mesh)
-    return replicated, sharding.split_batch(mesh), replicated
+    whole = sharding.replicated(mesh)
+    return sharding.split_state(plan.state, mesh), sharding.split_batch(mesh), whole
 
 
-def bytes_per_device(tree, where: NamedSharding) -> int:
-    """Bytes of the arrays of `tree` on each device of a mesh."""
-    return sum(
-        math.prod(where.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(tree)
+def bytes_per_device(tree, where) -> int:
+    """Bytes of the arrays of `tree` on each device, laid out as the tree `where`."""
+    sizes = jax.tree.map(
+        lambda x, s: math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize, tree, where
     )
+    return sum(jax.tree.leaves(sizes))
 
 
 def _conditions(schema: Schema, count: int):

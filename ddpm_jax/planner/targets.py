@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
+
+from ddpm_jax.training import sharding
 
 WITHOUT_DEVICE = {
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
@@ -45,13 +46,17 @@ def prepare(count: int) -> None:
             ) from None
 
 
-def virtual(count: int) -> Target:
+def virtual(count: int, fsdp: int = 1) -> Target:
     """`count` devices of the CPU backend, which computes bfloat16 in float32."""
     devices = jax.devices("cpu")[:count]
-    return Target(_mesh(devices), "cpu", f"XLA's CPU backend, {count} virtual devices")
+    return Target(
+        sharding.make_mesh(fsdp, devices),
+        "cpu",
+        f"XLA's CPU backend, {count} virtual devices",
+    )
 
 
-def cuda(path: str, count: int) -> Target:
+def cuda(path: str, count: int, fsdp: int = 1) -> Target:
     """`count` GPUs in one host, described by XLA's text proto at `path`."""
     if not any(importlib.util.find_spec(name) for name in CUDA_PLUGINS):
         raise ValueError(
@@ -62,16 +67,20 @@ def cuda(path: str, count: int) -> Target:
     shape = {"target_config": text, "topology": f"1x1x{count}"}
     devices = _devices(f"--target {path}", "cuda", "", **shape)
     name = devices[0].device_kind
-    return Target(_mesh(devices), "cuda", f"XLA for {count} x {name}, none there")
+    return Target(
+        sharding.make_mesh(fsdp, devices),
+        "cuda",
+        f"XLA for {count} x {name}, none there",
+    )
 
 
-def tpu(topology: str) -> Target:
+def tpu(topology: str, fsdp: int = 1) -> Target:
     """The chips of a slice such as v5e:4x4."""
     if not importlib.util.find_spec("libtpu"):
         raise ValueError("--topology: needs libtpu; expected `pip install jax[tpu]`.")
     devices = _devices(f"--topology {topology}", "tpu", topology)
     name = f"XLA for a slice {topology} of {devices[0].device_kind}, none there"
-    return Target(_mesh(devices), "tpu", name)
+    return Target(sharding.make_mesh(fsdp, devices), "tpu", name)
 
 
 def _devices(where: str, platform: str, name: str, **options):
@@ -80,7 +89,3 @@ def _devices(where: str, platform: str, name: str, **options):
     except (RuntimeError, NotImplementedError) as error:
         said = str(error).splitlines()[0]
         raise ValueError(f"{where}: no such {platform} target ({said}).") from None
-
-
-def _mesh(devices) -> Mesh:
-    return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))

@@ -15,6 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
+from ddpm_jax.training import distributed
 from ddpm_jax.types import Params
 
 
@@ -59,13 +60,16 @@ class Checkpoints:
         self.manager.wait_until_finished()
         if not saved:
             raise ValueError(f"{self.folder}: a later checkpoint than {step} is there.")
-        sums = checksums(self.folder / str(step))
-        pending = self.lists / f"{step}.json.tmp"
-        pending.write_text(json.dumps(sums, indent=1))
-        os.replace(pending, self.lists / f"{step}.json")
+        if distributed.leads():
+            sums = checksums(self.folder / str(step))
+            pending = self.lists / f"{step}.json.tmp"
+            pending.write_text(json.dumps(sums, indent=1))
+            os.replace(pending, self.lists / f"{step}.json")
+        distributed.wait(f"checksums of {step}")
         for old in self.steps()[: -self.keep]:
             self.manager.delete(old)
-            (self.lists / f"{old}.json").unlink(missing_ok=True)
+            if distributed.leads():
+                (self.lists / f"{old}.json").unlink(missing_ok=True)
 
     def steps(self) -> list[int]:
         """Steps that were saved to the end, oldest first."""

@@ -56,6 +56,7 @@ _without_tensorflow()
 from clu import metric_writers, parameter_overview  # noqa: E402
 
 from ddpm_jax.data.records import Manifest  # noqa: E402
+from ddpm_jax.training import distributed  # noqa: E402
 
 
 class JsonLines:
@@ -88,7 +89,9 @@ class JsonLines:
 
 
 def make_writer(folder: Path) -> metric_writers.MultiWriter:
-    """TensorBoard events and metrics.jsonl under `folder`."""
+    """TensorBoard events and metrics.jsonl under `folder`, by process 0 alone."""
+    if not distributed.leads():
+        return metric_writers.MultiWriter([])
     return metric_writers.MultiWriter(
         [metric_writers.SummaryWriter(str(folder)), JsonLines(folder / "metrics.jsonl")]
     )
@@ -96,18 +99,24 @@ def make_writer(folder: Path) -> metric_writers.MultiWriter:
 
 def overview(params) -> str:
     """Names, shapes and sizes of all parameters, as Markdown."""
-    return f"```\n{parameter_overview.get_parameter_overview(params)}\n```"
+    table = parameter_overview.get_parameter_overview(params, include_stats=False)
+    return f"```\n{table}\n```"
 
 
 def announce(config, manifest: Manifest, params, devices: int, start: int) -> None:
     """One line for a person who has just started a run."""
     count = sum(p.size for p in params.values())
-    print(
+    say(
         f"training on {manifest.count(config.data.split)} radiographs of "
         f"{config.image_size} px: {count / 1e6:.2f}M parameters, {devices} device(s), "
-        f"from step {start} to {config.train.steps}",
-        flush=True,
+        f"from step {start} to {config.train.steps}"
     )
+
+
+def say(line: str) -> None:
+    """Print it once, however many processes there are."""
+    if distributed.leads():
+        print(line, flush=True)
 
 
 def read_metrics(folder: Path, before: int | None = None) -> list[dict]:
@@ -129,7 +138,12 @@ def _entry(line: str) -> dict | None:
 def progress(total: int, start: int):
     """A bar over `total` steps of which `start` are done: rate and time left."""
     return tqdm(
-        total=total, initial=start, desc="training", unit="step", dynamic_ncols=True
+        total=total,
+        initial=start,
+        desc="training",
+        unit="step",
+        dynamic_ncols=True,
+        disable=not distributed.leads(),
     )
 
 

@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import jax
 import numpy as np
 from absl import logging
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from ddpm_jax.ema import Tracks
+from ddpm_jax.training import distributed, sharding
 
 Readers = dict[tuple[int, float], Callable[[], dict]]
 
@@ -38,8 +38,12 @@ class Lazy(Mapping):
 
 
 def save(workdir: Path, step: int, tracks: Tracks) -> None:
-    """Write the tracks of one step; the same step again replaces it."""
-    if jax.process_index():
+    """Write the tracks of one step; the same step again replaces it.
+
+    Every process must call it; process 0 writes.
+    """
+    tracks = sharding.to_host(tracks)
+    if not distributed.leads():
         return
     folder = workdir / "ema"
     folder.mkdir(exist_ok=True)
@@ -47,7 +51,7 @@ def save(workdir: Path, step: int, tracks: Tracks) -> None:
     pending = path.with_suffix(".tmp")
     path.with_suffix(".sha256").unlink(missing_ok=True)
     named = {
-        f"{width}/{name}": np.asarray(value)
+        f"{width}/{name}": value
         for width, params in tracks.items()
         for name, value in params.items()
     }

@@ -21,24 +21,30 @@ def to_unit(image, bits: int):
 
 
 def make_step(
-    loss: Callable, optimizer: optax.GradientTransformation, decays: dict
+    loss: Callable,
+    optimizer: optax.GradientTransformation,
+    decays: dict,
+    accumulate: int = 1,
+    gather: Callable = lambda params: params,
 ) -> Callable:
     """(state, batch, key) to the next state and the step's metrics.
 
     `loss(params, key, batch)` returns values and details of shape [b] as
     `losses.diffusion_loss`. Randomness is addressed by (key, step), so that a resumed
-    run draws what an uninterrupted one would.
+    run draws what an uninterrupted one would. The batch goes through in `accumulate`
+    equal parts, one after the other, in the memory of one.
+    `gather(params)` is what the loss sees of parameters that are split over devices.
     """
 
     def mean_loss(params, key, batch):
-        values, detail = loss(params, key, batch)
+        values, detail = loss(gather(params), key, batch)
         return jnp.mean(values), detail
+
+    gradient = accumulated(jax.value_and_grad(mean_loss, has_aux=True), accumulate)
 
     def step(state: State, batch, key: Key):
         key = jax.random.fold_in(key, state.step)
-        (value, detail), grads = jax.value_and_grad(mean_loss, has_aux=True)(
-            state.params, key, batch
-        )
+        (value, detail), grads = gradient(state.params, key, batch)
         updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         count = state.step + 1
@@ -47,6 +53,35 @@ def make_step(
         return State(count, params, opt_state, tracks), measured
 
     return step
+
+
+def accumulated(gradient: Callable, parts: int) -> Callable:
+    """`gradient(params, key, batch)` -> ((value, detail), grads), by `parts` in a scan.
+
+    Value and gradients are the means over the parts; part i has examples i, i + parts,
+    ..., so that no example leaves the device it is on, and the key fold_in(key, i).
+    """
+    if parts == 1:
+        return gradient
+
+    def split(leaf):
+        return jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0)
+
+    def over_parts(params, key, batch):
+        def add(total, part):
+            index, examples = part
+            (value, detail), grads = gradient(
+                params, jax.random.fold_in(key, index), examples
+            )
+            return jax.tree.map(jnp.add, total, (value, grads)), detail
+
+        zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+        each = jnp.arange(parts), jax.tree.map(split, batch)
+        total, detail = jax.lax.scan(add, zero, each)
+        value, grads = jax.tree.map(lambda sum_: sum_ / parts, total)
+        return (value, jax.tree.map(jnp.ravel, detail)), grads
+
+    return over_parts
 
 
 def summarise(loss, grad_norm, detail) -> dict[str, metrics.Average]:
