@@ -36,6 +36,13 @@ WORKDIR = flags.DEFINE_string(
     "The run's folder: checkpoints, metrics, samples. Made if missing.",
     flag_values=FLAGS,
 )
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "One of several processes: needed on TPU virtual machines of several hosts alone; "
+    "Slurm, GKE and JAX_COORDINATOR_ADDRESS are seen without it.",
+    flag_values=FLAGS,
+)
 
 
 def train(config, workdir: Path) -> None:
@@ -175,7 +182,7 @@ def main():
     path = config_flags.get_config_filename(FLAGS["config"])
     if not Path(path).is_file():
         raise ValueError(f"--config {path}: no such file; see configs/.")
-    distributed.initialize()
+    distributed.initialize(DISTRIBUTED.value)
     train(CONFIG.value, Path(WORKDIR.value))
 
 

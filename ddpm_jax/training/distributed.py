@@ -45,13 +45,21 @@ def kind(environment: Mapping[str, str]) -> str | None:
     return "found" if several else None
 
 
-def initialize(environment: Mapping[str, str] = os.environ) -> None:
-    """Join the processes of this run, if there are several; before JAX is used."""
-    how = kind(environment)
+def initialize(ask: bool = False, environment: Mapping[str, str] = os.environ) -> None:
+    """Join the processes of this run, if there are several; before JAX is used.
+
+    `ask`: even if the environment shows none, let JAX look for them.
+    """
+    how = kind(environment) or ("found" if ask else None)
     if how is None or jax.distributed.is_initialized():
         return
     if how == "found":
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise ValueError(
+                f"--distributed: no other process found ({error})."
+            ) from None
         return
     address, count, index = (environment[name] for name in EXPLICIT)
     jax.distributed.initialize(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp")
 LEAST_SPLIT = 2**14
@@ -29,7 +29,7 @@ def make_mesh(fsdp: int = 1, devices: Sequence | None = None) -> Mesh:
     return Mesh(np.array(devices).reshape(shape), AXES, axis_types=types)
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -38,7 +38,7 @@ def split_batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
-def split_state(state, mesh: Mesh):
+def split_state(state, mesh: Mesh | AbstractMesh):
     """For each array of `state`: its longest axis that `fsdp` divides, along `fsdp`.
 
     Small arrays, and all where `fsdp` is 1, are whole on every device. Parameters,
