@@ -79,14 +79,14 @@ def _partner(field: Field, schema: Schema) -> str:
         return name
     if name not in schema.names:
         raise ValueError(
-            f"a mirror makes {field.name} {name}, which is no field here; expected "
-            "both or neither."
+            f"{field.name} without {name}, which a mirror makes of it; expected both "
+            "fields or neither."
         )
     other = schema[name]
     if dataclasses.replace(other, name=field.name, title=field.title) != field:
         raise ValueError(
-            f"a mirror exchanges {field.name} and {name}; expected the same values "
-            "of both."
+            f"{field.name} and {name} have different values, but a mirror exchanges "
+            "them; expected the same."
         )
     return name
 
@@ -98,8 +98,8 @@ def _codes(field: Categorical) -> np.ndarray:
     for value, other in zip(field.values, swapped, strict=True):
         if other.lower() not in spelt:
             raise ValueError(
-                f"a mirror makes {field.name} = {value!r} {other!r}, which is no value "
-                "of this field; expected both or neither."
+                f"{field.name} has the value {value!r} without {other!r}, which a "
+                "mirror makes of it; expected both or neither."
             )
     codes = [0, *(1 + spelt.index(other.lower()) for other in swapped)]
     return np.array(codes, field.dtype)

@@ -191,21 +191,23 @@ class Clock:
 
 
 class Starvation:
-    """Says on stderr, every ten minutes at most, that the device waits for data."""
+    """Says on stderr that the device waits for data: not in the first minute, when
+    nothing is read ahead, and then every ten minutes at most."""
 
-    SHARE, SECONDS = 0.2, 600.0
+    SHARE, FIRST, THEN = 0.2, 60.0, 600.0
 
     def __init__(self, workers: int, now: Callable[[], float] = time.monotonic):
-        self.workers, self.now, self.quiet_until = workers, now, -math.inf
+        self.workers, self.now, self.next = workers, now, now() + self.FIRST
 
     def __call__(self, step: int, scalars: Mapping[str, float]) -> None:
         share = scalars.get("data_wait_share", 0.0)
-        if share <= self.SHARE or self.now() < self.quiet_until:
+        if share <= self.SHARE or self.now() < self.next:
             return
-        self.quiet_until = self.now() + self.SECONDS
+        self.next = self.now() + self.THEN
         tqdm.write(
-            f"step {step}: {share:.0%} of the time is waiting for data; try a larger "
-            f"config.data.workers than {self.workers} ({os.cpu_count()} cores here)",
+            f"step {step}: {share:.0%} of the time goes into waiting for data; "
+            f"config.data.workers = {self.workers}: try more ({os.cpu_count()} cores "
+            "here).",
             file=sys.stderr,
         )
 

@@ -88,13 +88,16 @@ GAP = Continuous("gap_left", "mm", 0, 9, 4, 1, "gap")
     [
         (
             PELVIS.select(["prosthesis_right"]),
-            "prosthesis_right prosthesis_left, which",
+            "prosthesis_right without prosthesis_left",
         ),
-        (Schema((Categorical("side", ("right", "both"), "side"),)), "'right' 'left'"),
-        (Schema((GAP, Categorical("gap_right", ("no",), "gap"))), "the same values"),
+        (
+            Schema((Categorical("side", ("right", "both"), "side"),)),
+            "'right' without 'left'",
+        ),
+        (Schema((GAP, Categorical("gap_right", ("no",), "gap"))), "different values"),
         (
             Schema(tuple(Categorical(f"a_{s}", (s[0],), s) for s in ("right", "left"))),
-            "the same values",
+            "different values",
         ),
     ],
 )
