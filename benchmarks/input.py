@@ -34,6 +34,7 @@ NAMES = flags.DEFINE_list(
     "configs", ["tiny", "quickstart"], "What to train.", flag_values=FLAGS
 )
 BLOCKS = flags.DEFINE_integer("blocks", 8, "Of each kind.", flag_values=FLAGS)
+COUNT = 4000
 CONFIGS = {"tiny": (tiny, 200), "quickstart": (quickstart, 15)}
 """Each with the steps of a block."""
 
@@ -91,7 +92,9 @@ def main() -> None:
         module, count = build.pick(CONFIGS, name, "--configs")
         config = module.get_config()
         with tempfile.TemporaryDirectory() as folder:
-            write_dataset(Path(folder), size=config.image_size, counts=[("train", 512)])
+            write_dataset(
+                Path(folder), size=config.image_size, counts=[("train", COUNT)]
+            )
             config.data.folder = folder
             for line in measure(config, count):
                 print(f"{name:10} {line}", flush=True)

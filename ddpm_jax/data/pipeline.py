@@ -120,7 +120,7 @@ def train_dataset(
     `config.seed`; with `config.data.balance` it is what `balance.Draws` makes of them.
     `say` is told in a line each what balance and mirror do.
     """
-    source = records.open_split(config.data.folder, config.data.split)
+    source = records.Entries(config.data.folder, config.data.split)
     fields, power = config.data.get("balance", ()), config.data.get("balance_power", 1)
     if fields and power:
         codes = records.read_codes(config.data.folder, config.data.split, fields)

@@ -151,6 +151,17 @@ def test_codes_are_those_of_the_records(tiny_data):
         assert codes[name].tolist() == [int(example[name]) for example in source]
 
 
+def test_entries_are_the_examples_of_tfds(tiny_data):
+    source = records.open_split(tiny_data, "test")
+    entries = records.Entries(tiny_data, "test")
+    assert len(entries) == len(source)
+    for i in (0, 15):
+        for name, value in source[i].items():
+            np.testing.assert_array_equal(entries[i][name], value, err_msg=name)
+    with pytest.raises(KeyError, match="other"):
+        entries[0]["other"]
+
+
 def test_mirrored_image_decodes_mirrored():
     image = encoded(IMAGE)
     np.testing.assert_array_equal(np.asarray(image.mirror()), IMAGE[:, ::-1])
