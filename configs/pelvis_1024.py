@@ -22,6 +22,9 @@ def get_config():
     config.data.batch = 512
     config.data.workers = 8
     config.data.verify = True  # hash the shards first: seconds a 10 GB
+    config.data.flip = 0.0  # probability of a mirror, which swaps sides; docs/input.md
+    config.data.balance = ()  # fields whose rare values come as often as frequent ones
+    config.data.balance_power = 1.0  # 1 all alike, 0 as in the data
 
     config.conditioning = ml_collections.ConfigDict()
     config.conditioning.schema = "pelvis"

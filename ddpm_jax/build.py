@@ -18,6 +18,7 @@ from ddpm_jax import ema, guidance, losses, process, samplers, schedule
 from ddpm_jax.conditions import own
 from ddpm_jax.conditions.presets import PRESETS
 from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.data import augment
 from ddpm_jax.data.records import Manifest
 from ddpm_jax.models.functional import Network, network
 from ddpm_jax.models.ruvit import RUViT
@@ -95,12 +96,45 @@ def check_data(config, schema: Schema, manifest: Manifest) -> None:
                 f"{', '.join(manifest.schema.names)}."
             )
     pick(manifest.splits, config.data.split, "config.data.split")
+    _check_flip(config, schema)
+    _check_balance(config, manifest.schema)
     if (manifest.height, manifest.width) != (config.image_size, config.image_size):
         raise ValueError(
             f"config.image_size = {config.image_size}: the data set {folder} is "
             f"{manifest.height} x {manifest.width}; convert with --size "
             f"{config.image_size} or change the config."
         )
+
+
+def _check_flip(config, schema: Schema) -> None:
+    flip = config.data.get("flip", 0.0)
+    if not 0 <= flip <= 1:
+        raise ValueError(f"config.data.flip = {flip:g}: expected 0 to 1.")
+    if flip:
+        try:
+            augment.Mirror.of(schema)
+        except ValueError as error:
+            raise ValueError(f"config.data.flip = {flip:g}: {error}") from None
+
+
+def _check_balance(config, stored: Schema) -> None:
+    names, power = config.data.get("balance", ()), config.data.get("balance_power", 1)
+    allowed = [field.name for field in stored if field.kind == "categorical"]
+    if isinstance(names, str) or len(set(names)) < len(names):
+        raise ValueError(
+            f"config.data.balance = {names!r}: expected a tuple of different fields."
+        )
+    for name in names:
+        if name not in allowed:
+            fault = "no field of the data set"
+            if name in stored.names:
+                fault = "a number, which has no cells"
+            raise ValueError(
+                f"config.data.balance = {name!r}: {fault}; expected some of "
+                f"{', '.join(allowed)}."
+            )
+    if not 0 <= power <= 1:
+        raise ValueError(f"config.data.balance_power = {power:g}: expected 0 to 1.")
 
 
 def check_counts(config) -> None:

@@ -28,6 +28,9 @@ MAY_CHANGE = (
 )
 """Keys that may differ between a run and its continuation."""
 
+LATER = {"data.flip": 0.0, "data.balance": [], "data.balance_power": 1.0}
+"""Keys that a run of an older version lacks, and what it did."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -122,7 +125,7 @@ def _stored(folder, checkpoints, until, widths, like) -> snapshots.Lazy:
 
 
 def _check_same(folder, config, data):
-    before = _flat(_read(folder, "config.json"))
+    before = LATER | _flat(_read(folder, "config.json"))
     now = _flat(json.loads(json.dumps(config.to_dict())))
     differing = [
         f"config.{key}"

@@ -93,7 +93,8 @@ def train(config, workdir: Path) -> None:
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir, config.train.keep))
         writer = stack.enter_context(closing(monitoring.make_writer(workdir)))
-        data = stack.enter_context(closing(pipeline.train_iterator(config, schema)))
+        data = pipeline.train_iterator(config, schema, monitoring.say)
+        stack.enter_context(closing(data))
         stop = stack.enter_context(distributed.stop_signal())
         start = distributed.agree(checkpoints.latest() or 0)
         if start > config.train.steps:
@@ -117,11 +118,13 @@ def train(config, workdir: Path) -> None:
         batches = pipeline.prefetch(data, put)
         show = SampleGrid(config, net, schema, workdir / "samples", writer, mesh)
         clock, total = monitoring.Clock(config.data.batch), None
+        starvation = monitoring.Starvation(config.data.workers)
         number, stopping = start, False
         snapshot_every = config.ema.get("snapshot_every", 0)
         with monitoring.progress(config.train.steps, start) as bar:
             for number in range(start + 1, config.train.steps + 1):
-                batch, data_state = next(batches)
+                with clock.waiting(state.step):
+                    batch, data_state = next(batches)
                 state, measured = train_step(state, batch, step_key)
                 total = steps.merge(total, measured)
                 bar.update()
@@ -133,6 +136,7 @@ def train(config, workdir: Path) -> None:
                     scalars = monitoring.compute(total) | clock.rate(number)
                     monitoring.check_finite(scalars, number)
                     writer.write_scalars(number, scalars)
+                    starvation(number, scalars)
                     bar.set_postfix(loss=f"{scalars['loss']:.4f}")
                     total = None
                 if snapshot_every and number % snapshot_every == 0:
@@ -141,8 +145,11 @@ def train(config, workdir: Path) -> None:
                     checkpoints.save(number, state, data_state)
                 if stopping:
                     break
-                if number % config.train.sample_every == 0 or last:
+                showing = number % config.train.sample_every == 0 or last
+                if showing:
                     show(number, state.ema)
+                if saving or showing:
+                    clock.restart(number)
     if distributed.leads():
         pictures.loss_curve(workdir / "loss.png", monitoring.read_metrics(workdir))
     if stopping:

@@ -1,11 +1,13 @@
 """What a person sees of a run: TensorBoard, metrics.jsonl, a progress bar."""
 
+import contextlib
 import json
 import math
+import os
 import sys
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
@@ -148,19 +150,66 @@ def progress(total: int, start: int):
 
 
 class Clock:
-    """Images per second between two calls of `rate`; `batch` images a step."""
+    """What a step takes, and how much of it is waiting for data, between two calls of
+    `rate`; `batch` images a step.
 
-    def __init__(self, batch: int):
-        self.batch, self.since, self.step = batch, None, None
+    The loop runs ahead of the device, so the time in `next(batches)` is in itself no
+    loss. A wait counts where the device has nothing left to do at its end. That bounds
+    the device's idle time from above: it may have been busy at the beginning. Asking
+    whether it is busy waits for nothing.
+    """
+
+    def __init__(self, batch: int, now: Callable[[], float] = time.perf_counter):
+        self.batch, self.now = batch, now
+        self.since, self.step, self.waited = None, None, 0.0
+
+    @contextlib.contextmanager
+    def waiting(self, newest):
+        """Around a wait for data; the device makes `newest`, a jax.Array, last."""
+        start = self.now()
+        yield
+        if newest.is_ready():
+            self.waited += self.now() - start
 
     def rate(self, step: int) -> dict[str, float]:
         """Empty at the first call, which would time the compilation."""
-        now, before = time.perf_counter(), (self.since, self.step)
-        self.since, self.step = now, step
+        now, before, waited = self.now(), (self.since, self.step), self.waited
+        self.restart(step)
         if before[0] is None or step == before[1]:
             return {}
-        seconds = (now - before[0]) / (step - before[1])
-        return {"images_per_second": self.batch / seconds}
+        spent = now - before[0]
+        seconds = spent / (step - before[1])
+        return {
+            "images_per_second": self.batch / seconds,
+            "step_seconds": seconds,
+            "data_wait_share": waited / spent,
+        }
+
+    def restart(self, step: int) -> None:
+        """Leave out what came since the last call of `rate`, such as saving."""
+        self.since, self.step, self.waited = self.now(), step, 0.0
+
+
+class Starvation:
+    """Says on stderr that the device waits for data: not in the first minute, when
+    nothing is read ahead, and then every ten minutes at most."""
+
+    SHARE, FIRST, THEN = 0.2, 60.0, 600.0
+
+    def __init__(self, workers: int, now: Callable[[], float] = time.monotonic):
+        self.workers, self.now, self.next = workers, now, now() + self.FIRST
+
+    def __call__(self, step: int, scalars: Mapping[str, float]) -> None:
+        share = scalars.get("data_wait_share", 0.0)
+        if share <= self.SHARE or self.now() < self.next:
+            return
+        self.next = self.now() + self.THEN
+        tqdm.write(
+            f"step {step}: {share:.0%} of the time goes into waiting for data; "
+            f"config.data.workers = {self.workers}: try more ({os.cpu_count()} cores "
+            "here).",
+            file=sys.stderr,
+        )
 
 
 def compute(averages: Mapping) -> dict[str, float]:

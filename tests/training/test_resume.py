@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from ddpm_jax import build, train
-from ddpm_jax.data import pipeline
+from ddpm_jax import build, runs, train
+from ddpm_jax.data import pipeline, records
 from ddpm_jax.training import monitoring, state
 from ddpm_jax.training import step as steps
 from ddpm_jax.training.checkpoint import Checkpoints
@@ -89,6 +89,25 @@ def test_another_config_is_refused(tiny_config, tiny_run):
     config.train.log_every = 3  # may change
     with pytest.raises(ValueError, match="differs in config.model.emb; expected the"):
         train.train(config, tiny_run)
+
+
+@pytest.mark.parametrize("key, value", [("flip", 0.5), ("balance", ("view",))])
+def test_a_run_from_before_flips_and_balance(
+    tiny_config, tiny_run, tmp_path, key, value
+):
+    """Its config.json lacks the keys; it goes on as it began, and not otherwise."""
+    path = shutil.copytree(tiny_run, tmp_path / "run") / "config.json"
+    stored = json.loads(path.read_text())
+    for name in ("flip", "balance", "balance_power"):
+        del stored["data"][name]
+    path.write_text(json.dumps(stored))
+    config = tiny_config.copy_and_resolve_references()
+    config.data[key] = value
+    with pytest.raises(ValueError, match=f"differs in config.data.{key}; expected"):
+        train.train(config, path.parent)
+    schema = build.condition_schema(config)
+    manifest = records.load_manifest(tiny_config.data.folder)
+    runs.begin(path.parent, tiny_config, schema, manifest)
 
 
 def test_another_data_set_is_refused(tiny_config, tiny_run, tmp_path):
