@@ -137,6 +137,13 @@ def _check_balance(config, stored: Schema) -> None:
         raise ValueError(f"config.data.balance_power = {power:g}: expected 0 to 1.")
 
 
+def within(where: str, value: float, low: float, high: float) -> None:
+    """ValueError for a number out of [low, high]; NaN is out."""
+    if not low <= value <= high:
+        top = "or more" if high == np.inf else f"to {high:g}"
+        raise ValueError(f"{where} = {value}: expected {low:g} {top}.")
+
+
 def check_counts(config) -> None:
     """The numbers of `config.train` and their like that must not be too small."""
     least = {
@@ -243,6 +250,8 @@ def training_loss(config, net: Network, schema: Schema, to_x: Callable) -> Calla
         "joint": config.conditioning.drop_all,
         "each": config.conditioning.drop_each,
     }
+    within("config.conditioning.drop_all", rates["joint"], 0, 1)
+    within("config.conditioning.drop_each", rates["each"], 0, 1)
 
     def loss(params, key, batch):
         drop_key, dropout_key, loss_key = jax.random.split(key, 3)
@@ -278,6 +287,9 @@ def learning_rate(config) -> optax.Schedule:
 def optimizer(config) -> optax.GradientTransformation:
     """AdamW with decay on matrices only, after clipping by the global norm."""
     options = config.optimizer
+    highest = {"learning_rate": 1, "b1": 1, "b2": 1, "warmup": np.inf}
+    for name, high in (highest | {"weight_decay": 1, "clip": np.inf}).items():
+        within(f"config.optimizer.{name}", options[name], 0, high)
     return optax.chain(
         optax.clip_by_global_norm(options.clip),
         optax.adamw(
@@ -382,8 +394,14 @@ def sampling(config, steps: int | None = None) -> Sampling:
         eta=options.eta,
         large_variance=options.large_variance,
     )
+    interval = tuple(options.guidance_interval)
+    if len(interval) != 2 or not interval[0] <= interval[1]:
+        raise ValueError(
+            f"config.sampler.guidance_interval = {interval}: expected two logsnr, the "
+            "lower first."
+        )
     shift = 2 * np.log(config.image_size / 64)
-    guided = guidance.steps_within(grid[:-1] + shift, tuple(options.guidance_interval))
+    guided = guidance.steps_within(grid[:-1] + shift, interval)
     return Sampling(rows, guided, options.clip, dict(options.get("shares", {})))
 
 
