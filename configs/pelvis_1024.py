@@ -71,6 +71,7 @@ def get_config():
     config.optimizer.b2 = 0.99
     config.optimizer.weight_decay = 0.01
     config.optimizer.clip = 1.0
+    config.optimizer.skip_above = 0.0  # e.g. 10: skip gradients of 10 x the median
 
     config.ema = ml_collections.ConfigDict()
     config.ema.name = "power"

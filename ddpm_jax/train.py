@@ -18,7 +18,14 @@ from ml_collections import config_flags
 
 from ddpm_jax import build, command_line, pictures, runs
 from ddpm_jax.data import pipeline, records
-from ddpm_jax.training import distributed, monitoring, sharding, snapshots
+from ddpm_jax.training import (
+    distributed,
+    guards,
+    monitoring,
+    repro,
+    sharding,
+    snapshots,
+)
 from ddpm_jax.training import state as states
 from ddpm_jax.training import step as steps
 from ddpm_jax.training.checkpoint import Checkpoints
@@ -81,9 +88,9 @@ def train(config, workdir: Path) -> None:
     where = sharding.split_state(shapes, mesh)
     gather = functools.partial(sharding.gather, mesh=mesh)
     train_step = jax.jit(
-        steps.make_step(loss, optimizer, decays, accumulate, gather),
-        in_shardings=(where, split, replicated),
-        out_shardings=(where, replicated),
+        guards.guarded(steps.make_step(loss, optimizer, decays, accumulate, gather)),
+        in_shardings=(where, replicated, split, replicated),
+        out_shardings=(where, replicated, replicated),
         donate_argnums=0,
     )
 
@@ -117,28 +124,35 @@ def train(config, workdir: Path) -> None:
         batches = pipeline.prefetch(data, put)
         show = SampleGrid(config, net, schema, workdir / "samples", writer, mesh)
         clock, total = monitoring.Clock(config.data.batch), None
+        watch = repro.Watch(workdir, config, step_key)
+        fault = jax.jit(guards.no_fault, out_shardings=replicated)()
         number, stopping = start, False
         snapshot_every = config.ema.get("snapshot_every", 0)
         with monitoring.progress(config.train.steps, start) as bar:
             for number in range(start + 1, config.train.steps + 1):
-                batch, data_state = next(batches)
-                state, measured = train_step(state, batch, step_key)
+                batch, read = next(batches)
+                watch.note(number, read)
+                state, fault, measured = train_step(state, fault, batch, step_key)
                 total = steps.merge(total, measured)
                 bar.update()
 
                 stopping = stop(number)
                 last = number == config.train.steps or stopping
                 saving = number % config.train.save_every == 0 or last
-                if number % config.train.log_every == 0 or saving:
+                logging = number % config.train.log_every == 0 or saving
+                keeping = snapshot_every and number % snapshot_every == 0
+                if logging or keeping or watch.full:
+                    watch.check(fault, state.params)
+                if logging:
                     scalars = monitoring.compute(total) | clock.rate(number)
-                    monitoring.check_finite(scalars, number)
+                    scalars |= guards.skipped(state.optimizer)
                     writer.write_scalars(number, scalars)
                     bar.set_postfix(loss=f"{scalars['loss']:.4f}")
                     total = None
-                if snapshot_every and number % snapshot_every == 0:
+                if keeping:
                     snapshots.save(workdir, number, state.ema)
                 if saving:
-                    checkpoints.save(number, state, data_state)
+                    checkpoints.save(number, state, read.after)
                 if stopping:
                     break
                 if number % config.train.sample_every == 0 or last:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -14,7 +15,17 @@ READERS, BATCHES_AHEAD = 2, 2
 """Threads of a data process, and whole batches that they have ready."""
 
 Batch = dict
-"""{"image": uint16 [b, h, w], "cond": {field: [b]}}."""
+"""{"image": uint16 [b, h, w], "cond": {field: [b]}}; on the host also "record_id",
+uint8 [b, 16], which never goes to a device."""
+
+
+class Read(NamedTuple):
+    """Of one batch: `record_ids` uint8 [b, 16], and the iterator's state `before` and
+    `after` it."""
+
+    record_ids: np.ndarray
+    before: dict
+    after: dict
 
 
 class Encoded:
@@ -40,7 +51,8 @@ class Encoded:
 
 
 class Decode(grain.transforms.Map):
-    """An example of the shards to {"image": Encoded, "cond": {field: scalar}}."""
+    """An example of the shards to {"image": Encoded, "cond": {field: scalar},
+    "record_id": uint8 [16]}."""
 
     def __init__(self, schema: Schema):
         self.schema = schema
@@ -49,7 +61,8 @@ class Decode(grain.transforms.Map):
         shape = int(example["height"]), int(example["width"])
         image = Encoded(example["image"], example["codec"].decode(), shape)
         cond = {f.name: np.asarray(example[f.name], f.dtype) for f in self.schema}
-        return {"image": image, "cond": cond}
+        record_id = np.frombuffer(example["record_id"], np.uint8)
+        return {"image": image, "cond": cond, "record_id": record_id}
 
 
 class Contiguous(grain.MapDataset):
@@ -109,11 +122,14 @@ def read_all(folder: str, split: str, schema: Schema, most: int | None = None) -
 
 def prefetch(
     iterator: ElasticIterator, put: Callable, depth: int = 2
-) -> Iterator[tuple[Batch, dict]]:
-    """(batch on the device, state of the iterator just after it), `depth` ahead."""
+) -> Iterator[tuple[Batch, Read]]:
+    """(batch on the device, what was read for it), `depth` ahead."""
     ahead = deque()
+    before = iterator.get_state()
     while True:
         while len(ahead) <= depth:
-            batch = put(next(iterator))
-            ahead.append((batch, iterator.get_state()))
+            batch = dict(next(iterator))
+            record_ids, after = batch.pop("record_id"), iterator.get_state()
+            ahead.append((put(batch), Read(record_ids, before, after)))
+            before = after
         yield ahead.popleft()

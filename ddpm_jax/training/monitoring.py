@@ -1,7 +1,6 @@
 """What a person sees of a run: TensorBoard, metrics.jsonl, a progress bar."""
 
 import json
-import math
 import sys
 import time
 import types
@@ -167,13 +166,3 @@ def compute(averages: Mapping) -> dict[str, float]:
     """Host values of the averages that saw an example."""
     seen = {name: mean for name, mean in averages.items() if mean.count > 0}
     return {name: float(mean.compute()) for name, mean in seen.items()}
-
-
-def check_finite(scalars: Mapping[str, float], step: int) -> None:
-    """ValueError where the loss or the gradient is not finite."""
-    for name in ("loss", "grad_norm"):
-        if not math.isfinite(scalars[name]):
-            raise ValueError(
-                f"{name} is {scalars[name]} at step {step}, which is not saved; try a "
-                "smaller config.optimizer.learning_rate."
-            )
