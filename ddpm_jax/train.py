@@ -18,10 +18,12 @@ from ml_collections import config_flags
 
 from ddpm_jax import build, command_line, pictures, runs
 from ddpm_jax.data import pipeline, records
+from ddpm_jax.planner import utilization
 from ddpm_jax.training import (
     distributed,
     guards,
     monitoring,
+    profiling,
     repro,
     sharding,
     snapshots,
@@ -50,10 +52,19 @@ DISTRIBUTED = flags.DEFINE_bool(
     "Slurm, GKE and JAX_COORDINATOR_ADDRESS are seen without it.",
     flag_values=FLAGS,
 )
+PROFILE = flags.DEFINE_string(
+    "profile",
+    "",
+    "Steps to trace into WORKDIR/profile, for xprof: a number, or FIRST:LAST.",
+    flag_values=FLAGS,
+)
 
 
-def train(config, workdir: Path) -> None:
-    """Train from the newest checkpoint in `workdir`, or from the start."""
+def train(config, workdir: Path, profile: str = "") -> None:
+    """Train from the newest checkpoint in `workdir`, or from the start.
+
+    `profile` is what --profile says.
+    """
 
     # ---- Everything that a mistake in the config can break, before any data ----
     mesh = sharding.make_mesh(config.train.fsdp)
@@ -67,6 +78,7 @@ def train(config, workdir: Path) -> None:
     build.check_parameterisation(config)
     build.sampling(config)
     build.check_counts(config)
+    profiling.span(profile, start=0)
     manifest = records.load_manifest(config.data.folder)
     build.check_data(config, schema, manifest)
     build.resolve_sampler(config, manifest)
@@ -120,10 +132,15 @@ def train(config, workdir: Path) -> None:
         monitoring.announce(config, manifest, shapes.params, mesh.size, start)
 
         # ---- The loop ----
+        span, traces = profiling.span(profile, start), workdir / "profile"
+        train_step = profiling.Traced(train_step, span, traces, start)
+        stack.enter_context(closing(train_step))
         put = functools.partial(sharding.put, sharding=split)
         batches = pipeline.prefetch(data, put)
         show = SampleGrid(config, net, schema, workdir / "samples", writer, mesh)
-        clock, total = monitoring.Clock(config.data.batch), None
+        kinds = [device.device_kind for device in jax.devices()]
+        mfu_per_rate = utilization.mfu_per_rate(config, kinds)
+        clock, total = monitoring.Clock(config.data.batch, mfu_per_rate), None
         watch = repro.Watch(workdir, config, step_key)
         fault = jax.jit(guards.no_fault, out_shardings=replicated)()
         number, stopping = start, False
@@ -197,7 +214,7 @@ def main():
     if not Path(path).is_file():
         raise ValueError(f"--config {path}: no such file; see configs/.")
     distributed.initialize(DISTRIBUTED.value)
-    train(CONFIG.value, Path(WORKDIR.value))
+    train(CONFIG.value, Path(WORKDIR.value), PROFILE.value)
 
 
 if __name__ == "__main__":

@@ -147,10 +147,14 @@ def progress(total: int, start: int):
 
 
 class Clock:
-    """Images per second between two calls of `rate`; `batch` images a step."""
+    """Images per second between two calls of `rate`; `batch` images a step.
 
-    def __init__(self, batch: int):
+    `mfu_per_rate` is the MFU at one image a second, None where no peak is known.
+    """
+
+    def __init__(self, batch: int, mfu_per_rate: float | None = None):
         self.batch, self.since, self.step = batch, None, None
+        self.mfu_per_rate = mfu_per_rate
 
     def rate(self, step: int) -> dict[str, float]:
         """Empty at the first call, which would time the compilation."""
@@ -159,7 +163,10 @@ class Clock:
         if before[0] is None or step == before[1]:
             return {}
         seconds = (now - before[0]) / (step - before[1])
-        return {"images_per_second": self.batch / seconds}
+        rate = self.batch / seconds
+        known = self.mfu_per_rate is not None
+        mfu = {"mfu": rate * self.mfu_per_rate} if known else {}
+        return {"images_per_second": rate} | mfu
 
 
 def compute(averages: Mapping) -> dict[str, float]:
