@@ -50,7 +50,9 @@ class Traced:
         self.number += 1
         if self.number == self.first and distributed.leads():
             jax.block_until_ready(arguments)
-            jax.profiler.start_trace(self.folder)
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0  # it slows what it is to time
+            jax.profiler.start_trace(self.folder, profiler_options=options)
             self.tracing = True
         with jax.profiler.StepTraceAnnotation("train", step_num=self.number):
             result = self.step(*arguments)
