@@ -101,4 +101,5 @@ def get_config():
     config.train.keep = 3
     config.train.sample_every = 2000
     config.train.sample_count = 16
+    config.train.wandb = ""  # a project of Weights & Biases; only scalars are sent
     return config

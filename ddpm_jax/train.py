@@ -27,6 +27,7 @@ from ddpm_jax.training import (
     repro,
     sharding,
     snapshots,
+    weights_and_biases,
 )
 from ddpm_jax.training import state as states
 from ddpm_jax.training import step as steps
@@ -79,6 +80,7 @@ def train(config, workdir: Path, profile: str = "") -> None:
     build.sampling(config)
     build.check_counts(config)
     profiling.span(profile, start=0)
+    weights_and_biases.check(config)
     manifest = records.load_manifest(config.data.folder)
     build.check_data(config, schema, manifest)
     build.resolve_sampler(config, manifest)
@@ -111,7 +113,8 @@ def train(config, workdir: Path, profile: str = "") -> None:
     runs.begin(workdir, config, schema, manifest)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir, config.train.keep))
-        writer = stack.enter_context(closing(monitoring.make_writer(workdir)))
+        writing = monitoring.make_writer(workdir, config.train.get("wandb", ""))
+        writer = stack.enter_context(closing(writing))
         data = stack.enter_context(closing(pipeline.train_iterator(config, schema)))
         stop = stack.enter_context(distributed.stop_signal())
         start = distributed.agree(checkpoints.latest() or 0)

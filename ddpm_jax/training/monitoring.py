@@ -55,7 +55,7 @@ _without_tensorflow()
 from clu import metric_writers, parameter_overview  # noqa: E402
 
 from ddpm_jax.data.records import Manifest  # noqa: E402
-from ddpm_jax.training import distributed  # noqa: E402
+from ddpm_jax.training import distributed, weights_and_biases  # noqa: E402
 
 
 class JsonLines:
@@ -87,13 +87,15 @@ class JsonLines:
         self._file.close()
 
 
-def make_writer(folder: Path) -> metric_writers.MultiWriter:
-    """TensorBoard events and metrics.jsonl under `folder`, by process 0 alone."""
+def make_writer(folder: Path, project: str = "") -> metric_writers.MultiWriter:
+    """TensorBoard events and metrics.jsonl under `folder`, by process 0 alone; scalars
+    to Weights & Biases as well where a `project` is named."""
     if not distributed.leads():
         return metric_writers.MultiWriter([])
-    return metric_writers.MultiWriter(
-        [metric_writers.SummaryWriter(str(folder)), JsonLines(folder / "metrics.jsonl")]
-    )
+    remote = [weights_and_biases.WeightsAndBiases(project, folder)] if project else []
+    events = metric_writers.SummaryWriter(str(folder))
+    lines = JsonLines(folder / "metrics.jsonl")
+    return metric_writers.MultiWriter([events, lines, *remote])
 
 
 def overview(params) -> str:
