@@ -74,6 +74,7 @@ def get_config():
     config.optimizer.b2 = 0.99
     config.optimizer.weight_decay = 0.01
     config.optimizer.clip = 1.0
+    config.optimizer.skip_above = 0.0  # e.g. 10: skip gradients of 10 x the median
 
     config.ema = ml_collections.ConfigDict()
     config.ema.name = "power"
@@ -103,4 +104,5 @@ def get_config():
     config.train.keep = 3
     config.train.sample_every = 2000
     config.train.sample_count = 16
+    config.train.wandb = ""  # a project of Weights & Biases; only scalars are sent
     return config

@@ -23,6 +23,7 @@ from ddpm_jax.data.records import Manifest
 from ddpm_jax.models.functional import Network, network
 from ddpm_jax.models.ruvit import RUViT
 from ddpm_jax.models.unet import UNet
+from ddpm_jax.training import guards
 from ddpm_jax.types import Denoiser, Schedule, Weight
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -285,12 +286,15 @@ def learning_rate(config) -> optax.Schedule:
 
 
 def optimizer(config) -> optax.GradientTransformation:
-    """AdamW with decay on matrices only, after clipping by the global norm."""
+    """AdamW with decay on matrices only, after clipping by the global norm.
+
+    With `config.optimizer.skip_above` steps of far too large a gradient are left out.
+    """
     options = config.optimizer
     highest = {"learning_rate": 1, "b1": 1, "b2": 1, "warmup": np.inf}
     for name, high in (highest | {"weight_decay": 1, "clip": np.inf}).items():
         within(f"config.optimizer.{name}", options[name], 0, high)
-    return optax.chain(
+    adamw = optax.chain(
         optax.clip_by_global_norm(options.clip),
         optax.adamw(
             learning_rate(config),
@@ -300,6 +304,12 @@ def optimizer(config) -> optax.GradientTransformation:
             mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
         ),
     )
+    above = options.get("skip_above", 0.0)
+    if above and not above > 1:
+        raise ValueError(
+            f"config.optimizer.skip_above = {above:g}: expected 0 (off) or more than 1."
+        )
+    return guards.skip_spikes(adamw, above) if above else adamw
 
 
 def ema_decays(config) -> dict[str, Callable]:

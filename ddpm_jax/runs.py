@@ -128,7 +128,7 @@ def _check_same(folder, config, data):
     before = LATER | _flat(_read(folder, "config.json"))
     now = _flat(json.loads(json.dumps(config.to_dict())))
     differing = [
-        f"config.{key}"
+        f"config.{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
         if (before.get(key) or None) != (now.get(key) or None)  # a key that is new
         and not key.startswith(MAY_CHANGE)
@@ -137,7 +137,7 @@ def _check_same(folder, config, data):
         differing.append("its data set")
     if differing:
         raise ValueError(
-            f"{folder}: the run there differs in {', '.join(differing)}; expected the "
+            f"{folder}: the run there differs in {'; '.join(differing)}; expected the "
             "same, or another --workdir."
         )
 

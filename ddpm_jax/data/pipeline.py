@@ -3,6 +3,7 @@
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -15,7 +16,17 @@ READERS, BATCHES_AHEAD = 2, 2
 """Threads of a data process, and whole batches that they have ready."""
 
 Batch = dict
-"""{"image": uint16 [b, h, w], "cond": {field: [b]}}."""
+"""{"image": uint16 [b, h, w], "cond": {field: [b]}}; on the host also "record_id",
+uint8 [b, 16], which never goes to a device."""
+
+
+class Read(NamedTuple):
+    """Of one batch: `record_ids` uint8 [b, 16], and the iterator's state `before` and
+    `after` it."""
+
+    record_ids: np.ndarray
+    before: dict
+    after: dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +65,8 @@ class Encoded:
 
 
 class Decode(grain.transforms.Map):
-    """An example of the shards to {"image": Encoded, "cond": {field: scalar}}."""
+    """An example of the shards to {"image": Encoded, "cond": {field: scalar},
+    "record_id": uint8 [16]}."""
 
     def __init__(self, schema: Schema):
         self.schema = schema
@@ -63,7 +75,8 @@ class Decode(grain.transforms.Map):
         shape = int(example["height"]), int(example["width"])
         image = Encoded(example["image"], example["codec"].decode(), shape)
         cond = {f.name: np.asarray(example[f.name], f.dtype) for f in self.schema}
-        return {"image": image, "cond": cond}
+        record_id = np.frombuffer(example["record_id"], np.uint8)
+        return {"image": image, "cond": cond, "record_id": record_id}
 
 
 class Contiguous(grain.MapDataset):
@@ -98,7 +111,7 @@ class Flip(grain.transforms.RandomMap):
         if rng.random() >= self.probability:
             return example
         cond = self.mirror.conditions(example["cond"])
-        return {"image": example["image"].mirror(), "cond": cond}
+        return example | {"image": example["image"].mirror(), "cond": cond}
 
 
 class Draw(grain.transforms.MapWithIndex):
@@ -182,11 +195,15 @@ def _owned(array: np.ndarray) -> np.ndarray:
 
 def prefetch(
     iterator: ElasticIterator, put: Callable, depth: int = 2
-) -> Iterator[tuple[Batch, dict]]:
-    """(batch on the device, state of the iterator just after it), `depth` ahead."""
+) -> Iterator[tuple[Batch, Read]]:
+    """(batch on the device, what was read for it), `depth` ahead."""
     ahead = deque()
+    before = iterator.get_state()
     while True:
         while len(ahead) <= depth:
-            batch = put(owned(next(iterator)))
-            ahead.append((batch, iterator.get_state()))
+            batch = dict(next(iterator))
+            record_ids, after = batch.pop("record_id"), iterator.get_state()
+            read = Read(_owned(record_ids), before, after)
+            ahead.append((put(owned(batch)), read))
+            before = after
         yield ahead.popleft()

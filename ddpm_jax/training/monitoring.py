@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import os
 import sys
 import time
@@ -58,7 +57,7 @@ _without_tensorflow()
 from clu import metric_writers, parameter_overview  # noqa: E402
 
 from ddpm_jax.data.records import Manifest  # noqa: E402
-from ddpm_jax.training import distributed  # noqa: E402
+from ddpm_jax.training import distributed, weights_and_biases  # noqa: E402
 
 
 class JsonLines:
@@ -90,13 +89,15 @@ class JsonLines:
         self._file.close()
 
 
-def make_writer(folder: Path) -> metric_writers.MultiWriter:
-    """TensorBoard events and metrics.jsonl under `folder`, by process 0 alone."""
+def make_writer(folder: Path, project: str = "") -> metric_writers.MultiWriter:
+    """TensorBoard events and metrics.jsonl under `folder`, by process 0 alone; scalars
+    to Weights & Biases as well where a `project` is named."""
     if not distributed.leads():
         return metric_writers.MultiWriter([])
-    return metric_writers.MultiWriter(
-        [metric_writers.SummaryWriter(str(folder)), JsonLines(folder / "metrics.jsonl")]
-    )
+    remote = [weights_and_biases.WeightsAndBiases(project, folder)] if project else []
+    events = metric_writers.SummaryWriter(str(folder))
+    lines = JsonLines(folder / "metrics.jsonl")
+    return metric_writers.MultiWriter([events, lines, *remote])
 
 
 def overview(params) -> str:
@@ -151,7 +152,8 @@ def progress(total: int, start: int):
 
 class Clock:
     """What a step takes, and how much of it is waiting for data, between two calls of
-    `rate`; `batch` images a step.
+    `rate`; `batch` images a step, `mfu_per_rate` the MFU at one image a second, None
+    where no peak is known.
 
     The loop runs ahead of the device, so the time in `next(batches)` is in itself no
     loss. A wait counts where the device has nothing left to do at its end. That bounds
@@ -159,8 +161,13 @@ class Clock:
     whether it is busy waits for nothing.
     """
 
-    def __init__(self, batch: int, now: Callable[[], float] = time.perf_counter):
-        self.batch, self.now = batch, now
+    def __init__(
+        self,
+        batch: int,
+        mfu_per_rate: float | None = None,
+        now: Callable[[], float] = time.perf_counter,
+    ):
+        self.batch, self.mfu_per_rate, self.now = batch, mfu_per_rate, now
         self.since, self.step, self.waited = None, None, 0.0
 
     @contextlib.contextmanager
@@ -179,8 +186,11 @@ class Clock:
             return {}
         spent = now - before[0]
         seconds = spent / (step - before[1])
-        return {
-            "images_per_second": self.batch / seconds,
+        rate = self.batch / seconds
+        known = self.mfu_per_rate is not None
+        mfu = {"mfu": rate * self.mfu_per_rate} if known else {}
+        return mfu | {
+            "images_per_second": rate,
             "step_seconds": seconds,
             "data_wait_share": waited / spent,
         }
@@ -216,13 +226,3 @@ def compute(averages: Mapping) -> dict[str, float]:
     """Host values of the averages that saw an example."""
     seen = {name: mean for name, mean in averages.items() if mean.count > 0}
     return {name: float(mean.compute()) for name, mean in seen.items()}
-
-
-def check_finite(scalars: Mapping[str, float], step: int) -> None:
-    """ValueError where the loss or the gradient is not finite."""
-    for name in ("loss", "grad_norm"):
-        if not math.isfinite(scalars[name]):
-            raise ValueError(
-                f"{name} is {scalars[name]} at step {step}, which is not saved; try a "
-                "smaller config.optimizer.learning_rate."
-            )

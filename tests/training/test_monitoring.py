@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_jax import bands
+from ddpm_jax import bands, runs
 from ddpm_jax.training import monitoring
 
 
@@ -28,12 +28,19 @@ def events(tiny_run):
 
 def test_scalars_reach_tensorboard(events, tiny_run):
     lines = monitoring.read_metrics(tiny_run)
-    assert {"loss", "grad_norm"} <= set(events.Tags()["scalars"])
-    scalars = {event.step: event.value for event in events.Scalars("loss")}
-    assert scalars == {
-        line["step"]: pytest.approx(line["loss"], rel=1e-6) for line in lines
-    }
-    assert sorted(scalars) == [1, 2, 3, 4]
+    names = {name for line in lines for name in line} - {"step"}
+    assert {"loss", "grad_norm", "images_per_second"} <= names
+    assert set(bands.names(16, 16)) <= names
+    assert any(name.startswith("v_mse/logsnr_") for name in names)
+    assert names == set(events.Tags()["scalars"])
+    for name in names:
+        scalars = {event.step: event.value for event in events.Scalars(name)}
+        assert scalars == {
+            line["step"]: pytest.approx(line[name], rel=1e-6)
+            for line in lines
+            if name in line
+        }
+    assert len(events.Scalars("loss")) == 4
 
 
 def test_images_and_texts_reach_tensorboard(events, tiny_run):
@@ -41,9 +48,13 @@ def test_images_and_texts_reach_tensorboard(events, tiny_run):
     (shown,) = events.Images("samples")
     with Image.open(tiny_run / "samples" / "step_0000004.png") as sheet:
         assert shown.step == 4 and (shown.width, shown.height) == sheet.size
-    texts = events.Tags()["tensors"]
-    assert any("parameters" in tag for tag in texts)
-    assert any("config" in tag for tag in texts)
+    texts = {
+        name: events.Tensors(f"{name}/text_summary")[0].tensor_proto.string_val[0]
+        for name in ("parameters", "config")
+    }
+    count = sum(p.size for p in runs.load(tiny_run).params.values())
+    assert f"Total: {count:,}" in texts["parameters"].decode()
+    assert '"image_size": 16' in texts["config"].decode()
 
 
 def test_metrics_jsonl(tiny_run):

@@ -86,9 +86,14 @@ def test_finished_run_is_left_as_it_is(tiny_config, tiny_run, tmp_path):
 def test_another_config_is_refused(tiny_config, tiny_run):
     config = tiny_config.copy_and_resolve_references()
     config.model.emb = 64
+    config.optimizer.skip_above = 10.0  # its state is in the checkpoint
     config.train.log_every = 3  # may change
-    with pytest.raises(ValueError, match="differs in config.model.emb; expected the"):
+    with pytest.raises(ValueError) as raised:
         train.train(config, tiny_run)
+    assert (
+        "differs in config.model.emb: 32 -> 64; config.optimizer.skip_above: 0.0 -> "
+        "10.0; expected the same, or another --workdir."
+    ) in str(raised.value)
 
 
 @pytest.mark.parametrize("key, value", [("flip", 0.5), ("balance", ("view",))])
