@@ -3,11 +3,13 @@ r"""Train a conditional diffusion model of radiographs.
     python -m ddpm_jax.train --config configs/quickstart.py --workdir runs/first \
         --config.data.folder=data/shards
 
-Running the same command again goes on from the newest checkpoint.
+Running the same command again goes on from the newest checkpoint. SIGTERM saves and
+exits with status 75 (EX_TEMPFAIL: start it again), Ctrl-C saves and exits with 130.
 """
 
 import contextlib
 import functools
+import signal
 from contextlib import closing
 from pathlib import Path
 
@@ -92,20 +94,22 @@ def train(config, workdir: Path) -> None:
     runs.begin(workdir, config, schema, manifest)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir, config.train.keep))
-        writer = stack.enter_context(closing(monitoring.make_writer(workdir)))
-        data = stack.enter_context(closing(pipeline.train_iterator(config, schema)))
-        stop = stack.enter_context(distributed.stop_signal())
-        start = distributed.agree(checkpoints.latest() or 0)
+        start = checkpoints.start()
         if start > config.train.steps:
             raise ValueError(
                 f"config.train.steps = {config.train.steps}: {workdir} is at step "
                 f"{start} already; expected as many or more."
             )
         checkpoints.set_aside(after=start)
+        writer = stack.enter_context(closing(monitoring.make_writer(workdir, start)))
+        data = stack.enter_context(closing(pipeline.train_iterator(config, schema)))
+        stop = stack.enter_context(distributed.stop_signal())
+        total = None
         if start:
             like = sharding.placed(shapes, where)
-            state, data_state = checkpoints.restore(start, like)
-            data.set_state(data_state)
+            state, cursor = checkpoints.restore(start, like)
+            data.set_state(cursor.get("data", cursor))
+            total = monitoring.unpack(cursor.get("averages", {}))
         else:
             state = jax.jit(create, out_shardings=where)(init_key)
             writer.write_texts(0, {"parameters": monitoring.overview(shapes.params)})
@@ -116,8 +120,8 @@ def train(config, workdir: Path) -> None:
         put = functools.partial(sharding.put, sharding=split)
         batches = pipeline.prefetch(data, put)
         show = SampleGrid(config, net, schema, workdir / "samples", writer, mesh)
-        clock, total = monitoring.Clock(config.data.batch), None
-        number, stopping = start, False
+        clock = monitoring.Clock(config.data.batch)
+        number, stopping = start, 0
         snapshot_every = config.ema.get("snapshot_every", 0)
         with monitoring.progress(config.train.steps, start) as bar:
             for number in range(start + 1, config.train.steps + 1):
@@ -126,28 +130,36 @@ def train(config, workdir: Path) -> None:
                 total = steps.merge(total, measured)
                 bar.update()
 
-                stopping = stop(number)
-                last = number == config.train.steps or stopping
-                saving = number % config.train.save_every == 0 or last
-                if number % config.train.log_every == 0 or saving:
-                    scalars = monitoring.compute(total) | clock.rate(number)
+                checkpoints.check()
+                last = number == config.train.steps
+                stopping = 0 if last else stop(number)
+                due = number % config.train.save_every == 0 or last
+                logging = number % config.train.log_every == 0 or due
+                if logging or stopping:
+                    scalars = monitoring.compute(total)
                     monitoring.check_finite(scalars, number)
-                    writer.write_scalars(number, scalars)
+                if logging:
+                    writer.write_scalars(number, scalars | clock.rate(number))
                     bar.set_postfix(loss=f"{scalars['loss']:.4f}")
                     total = None
                 if snapshot_every and number % snapshot_every == 0:
-                    snapshots.save(workdir, number, state.ema)
-                if saving:
-                    checkpoints.save(number, state, data_state)
+                    snapshots.save(workdir, number, state.ema, checkpoints.submit)
+                if due or stopping:
+                    writer.flush()
+                    cursor = {"data": data_state, "averages": monitoring.pack(total)}
+                    checkpoints.save(number, state, cursor)
                 if stopping:
                     break
                 if number % config.train.sample_every == 0 or last:
                     show(number, state.ema)
+        checkpoints.finish()
     if distributed.leads():
         pictures.loss_curve(workdir / "loss.png", monitoring.read_metrics(workdir))
     if stopping:
         monitoring.say(f"step {number} is saved; the same command goes on from there")
-        raise KeyboardInterrupt
+        raise (
+            command_line.Preempted if stopping == signal.SIGTERM else KeyboardInterrupt
+        )
     monitoring.say(f"trained to step {number}; see {workdir / 'loss.png'}")
 
 
