@@ -273,12 +273,13 @@ def _sync(path: Path) -> None:
 
 
 def _say_errors_once() -> None:
-    """Not Orbax's traceback of a failed save as well: `check` or `finish` raises."""
-    logging.get_absl_logger().addFilter(_not_a_failed_save)
+    """What Orbax's threads log of a failed save goes: `check` or `finish` raises it."""
+    logging.get_absl_logger().addFilter(_not_of_orbax)
 
 
-def _not_a_failed_save(record: standard_logging.LogRecord) -> bool:
-    return record.module != "async_checkpointer" or not record.exc_info
+def _not_of_orbax(record: standard_logging.LogRecord) -> bool:
+    ours = "orbax" not in Path(record.pathname).parts
+    return ours or record.levelno < standard_logging.ERROR
 
 
 def _abstract(tree):
