@@ -76,13 +76,12 @@ class JsonLines:
             pending = path.with_suffix(".tmp")
             pending.write_text("".join(f"{line}\n" for line in lines))
             os.replace(pending, path)
-        self._file = open(path, "a")  # noqa: SIM115 - closed by close()
 
     def write_scalars(self, step, scalars):
         values = {name: float(value) for name, value in scalars.items()}
         try:
-            self._file.write(json.dumps({"step": step} | values) + "\n")
-            self._file.flush()
+            with open(self._path, "a") as file:
+                file.write(json.dumps({"step": step} | values) + "\n")
         except OSError as error:
             raise OSError(
                 f"{self._path}: not written ({error.strerror}); the last checkpoint is "
@@ -99,10 +98,10 @@ class JsonLines:
         pass
 
     def flush(self):
-        self._file.flush()
+        pass
 
     def close(self):
-        self._file.close()
+        pass
 
 
 def make_writer(folder: Path, after: int) -> metric_writers.MultiWriter:

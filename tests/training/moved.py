@@ -2,8 +2,8 @@
 
     python -m tests.training.moved WORKDIR        with 8 devices
 
-Saves a state in each layout of `LAYOUTS` and restores it in every other: all leaves must
-be where they were asked for and have the bits that they had, and the next update too.
+Saves a state in each layout of `LAYOUTS` and restores it in every other: all leaves are
+where they were asked for, with the bits that they had, and so after the next update.
 """
 
 import itertools
