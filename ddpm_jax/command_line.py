@@ -11,8 +11,15 @@ from collections.abc import Callable
 
 from absl import flags
 
+PREEMPTED = 75
+"""Exit status EX_TEMPFAIL (sysexits.h): saved, to be started again."""
+
 MISTAKES = (ValueError, OSError)
 UNREADABLE = (flags.Error, AttributeError, KeyError, TypeError, *MISTAKES)
+
+
+class Preempted(KeyboardInterrupt):
+    """SIGTERM came; all is saved, and the same command goes on from there."""
 
 
 def new_flags() -> flags.FlagValues:
@@ -26,7 +33,7 @@ def run(main: Callable[[], None], doc: str, values: flags.FlagValues) -> None:
     """Read the flags, run `main()` and exit: 0 only when all of it worked.
 
     A ValueError or OSError is the user's and becomes one line on stderr, exit 1; a
-    flag that cannot be read exits 2, an interrupt 130.
+    flag that cannot be read exits 2, `Preempted` 75, any other interrupt 130.
     """
     logging.getLogger().setLevel(logging.WARNING)
     flags.FLAGS.mark_as_parsed()  # grain's workers read absl's own flags
@@ -41,6 +48,8 @@ def run(main: Callable[[], None], doc: str, values: flags.FlagValues) -> None:
         fail(f"{rest[1]!r}: not a flag; see --help.", 2)
     try:
         main()
+    except Preempted:
+        fail("stopped by SIGTERM; run the same command again.", PREEMPTED)
     except KeyboardInterrupt:
         fail("interrupted.", 130)
     except MISTAKES as error:

@@ -3,11 +3,13 @@ r"""Train a conditional diffusion model of radiographs.
     python -m ddpm_jax.train --config configs/quickstart.py --workdir runs/first \
         --config.data.folder=data/shards
 
-Running the same command again goes on from the newest checkpoint.
+Running the same command again goes on from the newest checkpoint. SIGTERM saves and
+exits with status 75 (EX_TEMPFAIL: start it again), Ctrl-C saves and exits with 130.
 """
 
 import contextlib
 import functools
+import signal
 from contextlib import closing
 from pathlib import Path
 
@@ -77,7 +79,7 @@ def train(config, workdir: Path, profile: str = "") -> None:
     decays = build.ema_decays(config)
     build.pick(decays, f"{config.sampler.ema:g}", "config.sampler.ema")
     build.check_parameterisation(config)
-    build.sampling(config)
+    build.sampler(config, net, schema)
     build.check_counts(config)
     profiling.span(profile, start=0)
     weights_and_biases.check(config)
@@ -110,25 +112,28 @@ def train(config, workdir: Path, profile: str = "") -> None:
 
     # ---- State and data, new or restored ----
     workdir.mkdir(parents=True, exist_ok=True)
-    runs.begin(workdir, config, schema, manifest)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir, config.train.keep))
-        writing = monitoring.make_writer(workdir, config.train.get("wandb", ""))
-        writer = stack.enter_context(closing(writing))
-        data = pipeline.train_iterator(config, schema, monitoring.say)
-        stack.enter_context(closing(data))
-        stop = stack.enter_context(distributed.stop_signal())
-        start = distributed.agree(checkpoints.latest() or 0)
+        start = checkpoints.start()
         if start > config.train.steps:
             raise ValueError(
                 f"config.train.steps = {config.train.steps}: {workdir} is at step "
                 f"{start} already; expected as many or more."
             )
+        runs.begin(workdir, config, schema, manifest)
         checkpoints.set_aside(after=start)
+        project = config.train.get("wandb", "")
+        writer = monitoring.make_writer(workdir, start, project)
+        stack.enter_context(closing(writer))
+        data = pipeline.train_iterator(config, schema, monitoring.say)
+        stack.enter_context(closing(data))
+        stop = stack.enter_context(distributed.stop_signal())
+        total = None
         if start:
             like = sharding.placed(shapes, where)
-            state, data_state = checkpoints.restore(start, like)
-            data.set_state(data_state)
+            state, cursor = checkpoints.restore(start, like)
+            data.set_state(cursor.get("data", cursor))
+            total = monitoring.unpack(cursor.get("averages", {}))
         else:
             state = jax.jit(create, out_shardings=where)(init_key)
             writer.write_texts(0, {"parameters": monitoring.overview(shapes.params)})
@@ -146,9 +151,9 @@ def train(config, workdir: Path, profile: str = "") -> None:
         mfu_per_rate = utilization.mfu_per_rate(config, kinds)
         clock = monitoring.Clock(config.data.batch, mfu_per_rate)
         starvation = monitoring.Starvation(config.data.workers)
-        watch, total = repro.Watch(workdir, config, step_key), None
+        watch = repro.Watch(workdir, config, step_key)
         fault = jax.jit(guards.no_fault, out_shardings=replicated)()
-        number, stopping = start, False
+        number, stopping = start, 0
         snapshot_every = config.ema.get("snapshot_every", 0)
         with monitoring.progress(config.train.steps, start) as bar:
             for number in range(start + 1, config.train.steps + 1):
@@ -159,12 +164,13 @@ def train(config, workdir: Path, profile: str = "") -> None:
                 total = steps.merge(total, measured)
                 bar.update()
 
-                stopping = stop(number)
-                last = number == config.train.steps or stopping
-                saving = number % config.train.save_every == 0 or last
-                logging = number % config.train.log_every == 0 or saving
+                checkpoints.check()
+                last = number == config.train.steps
+                stopping = 0 if last else stop(number)
+                due = number % config.train.save_every == 0 or last
+                logging = number % config.train.log_every == 0 or due
                 keeping = snapshot_every and number % snapshot_every == 0
-                if logging or keeping or watch.full:
+                if logging or keeping or stopping or watch.full:
                     watch.check(fault, state.params)
                 if logging:
                     scalars = monitoring.compute(total) | clock.rate(number)
@@ -174,21 +180,26 @@ def train(config, workdir: Path, profile: str = "") -> None:
                     bar.set_postfix(loss=f"{scalars['loss']:.4f}")
                     total = None
                 if keeping:
-                    snapshots.save(workdir, number, state.ema)
-                if saving:
-                    checkpoints.save(number, state, read.after)
+                    snapshots.save(workdir, number, state.ema, checkpoints.submit)
+                if due or stopping:
+                    writer.flush()
+                    cursor = {"data": read.after, "averages": monitoring.pack(total)}
+                    checkpoints.save(number, state, cursor)
                 if stopping:
                     break
                 showing = number % config.train.sample_every == 0 or last
                 if showing:
                     show(number, state.ema)
-                if saving or showing:
+                if due or showing:
                     clock.restart(number)
+        checkpoints.finish()
     if distributed.leads():
         pictures.loss_curve(workdir / "loss.png", monitoring.read_metrics(workdir))
     if stopping:
         monitoring.say(f"step {number} is saved; the same command goes on from there")
-        raise KeyboardInterrupt
+        raise (
+            command_line.Preempted if stopping == signal.SIGTERM else KeyboardInterrupt
+        )
     monitoring.say(f"trained to step {number}; see {workdir / 'loss.png'}")
 
 

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from ddpm_jax import command_line
+
 CONFIG = "configs/tiny.py"
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -246,12 +248,19 @@ def test_help(command, name):
     assert "--help" in out and max(map(len, out.splitlines())) <= 100
 
 
-def test_interrupt(command, monkeypatch):
+@pytest.mark.parametrize(
+    "stopped, status, message",
+    [
+        (KeyboardInterrupt, 130, "interrupted"),
+        (command_line.Preempted, 75, "stopped by SIGTERM; run the same command again"),
+    ],
+)
+def test_interrupt(command, monkeypatch, stopped, status, message):
     def interrupted():
-        raise KeyboardInterrupt
+        raise stopped
 
     monkeypatch.setattr("ddpm_jax.sample.main", interrupted)
-    assert_refused(command("sample"), 130, "interrupted")
+    assert_refused(command("sample"), status, message)
 
 
 def test_our_own_mistakes_keep_their_traceback(command, monkeypatch):

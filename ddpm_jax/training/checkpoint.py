@@ -1,14 +1,20 @@
 """Checkpoints of a run: training state and data position in one, with checksums.
 
-Orbax writes and restores; a flipped bit would restore silently, so every file of a
-checkpoint is listed with its sha256 in `checksums/STEP.json`, written last. A step
-without that list was interrupted while saving.
+Orbax copies the state to the host and writes it in the background, into a folder that
+is renamed when it is whole. A flipped bit would restore silently, so every file of a
+checkpoint is then listed with its sha256 in `checksums/STEP.json`. A step without that
+list was interrupted while saving; an older checkpoint goes only once it is there.
 """
 
+import functools
 import hashlib
 import json
+import logging as standard_logging
 import os
+import shutil
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import jax
@@ -16,7 +22,12 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from ddpm_jax.training import distributed
+from ddpm_jax.training.background import Background, reason
 from ddpm_jax.types import Params
+
+ITEMS = ("state", "data")
+UNWRITABLE = (OSError, RuntimeError, ValueError)
+"""What Orbax and TensorStore raise where the disk does not take what they write."""
 
 
 class Checkpoints:
@@ -35,45 +46,47 @@ class Checkpoints:
         if not read_only:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lists.mkdir(exist_ok=True)
-        options = {"max_to_keep": keep + 1, "cleanup_tmp_directories": True}
-        if read_only:
-            options = {"read_only": True, "save_interval_steps": 0, "create": False}
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity(logging.ERROR)  # orbax warns that reading is read-only
-        self.manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                enable_async_checkpointing=False, **options
-            ),
-        )
-        logging.set_verbosity(verbosity)
+        _say_errors_once()
+        self.orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        self._background = Background()
+        self._saving: Future | None = None
 
     def save(self, step: int, state, data_state: dict) -> None:
-        """Write one checkpoint and its checksums; older ones go only after that."""
-        saved = self.manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state._asdict()),
-                data=ocp.args.JsonSave(data_state),
-            ),
-        )
-        self.manager.wait_until_finished()
-        if not saved:
+        """Begin to write one checkpoint; returns when `state` may be donated.
+
+        Waits for the checkpoint before, should the disk be that slow. OSError, here
+        or from a later `check`, `save` or `finish`, where it cannot be written.
+        """
+        if self._saving is not None:
+            self._saving.result()
+        if any(other >= step for other in self._written()):
             raise ValueError(f"{self.folder}: a later checkpoint than {step} is there.")
-        if distributed.leads():
-            sums = checksums(self.folder / str(step))
-            pending = self.lists / f"{step}.json.tmp"
-            pending.write_text(json.dumps(sums, indent=1))
-            os.replace(pending, self.lists / f"{step}.json")
-        distributed.wait(f"checksums of {step}")
-        for old in self.steps()[: -self.keep]:
-            self.manager.delete(old)
-            if distributed.leads():
-                (self.lists / f"{old}.json").unlink(missing_ok=True)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state._asdict()),
+            data=ocp.args.JsonSave(data_state),
+        )
+        try:
+            self.orbax.save(self.folder / str(step), args=items)
+        except UNWRITABLE as error:
+            raise self._unwritable(step, error) from error
+        self._saving = self.submit(functools.partial(self._complete, step))
+
+    def submit(self, job: Callable[[], None]) -> Future:
+        """Run `job()` in the background, before any checkpoint saved later counts."""
+        return self._background.submit(job)
+
+    def check(self) -> None:
+        """Raise what a save has failed with meanwhile; waits for nothing."""
+        self._background.check()
+
+    def finish(self) -> None:
+        """Wait until all that was saved is verified; every process must call it."""
+        self._background.finish()
+        distributed.wait("checkpoints are verified")
 
     def steps(self) -> list[int]:
         """Steps that were saved to the end, oldest first."""
-        return sorted(s for s in self.manager.all_steps() if self._list(s).exists())
+        return [step for step in self._written() if self._list(step).exists()]
 
     def latest(self) -> int | None:
         """The newest step whose files are all as written; damaged ones are reported.
@@ -82,7 +95,7 @@ class Checkpoints:
         or where checkpoints and checksums do not belong together.
         """
         steps = self.steps()
-        unlisted = set(self.manager.all_steps()) - set(steps)
+        unlisted = set(self._written()) - set(steps)
         orphans = [p.name for p in self.lists.glob("*.json")] if not steps else []
         if orphans or (len(unlisted) > 1 and not steps):
             raise ValueError(
@@ -101,6 +114,10 @@ class Checkpoints:
             )
         return None
 
+    def start(self) -> int:
+        """The step to go on from, 0 where nothing was saved, as process 0 finds it."""
+        return distributed.agree((distributed.leads() and self.latest()) or 0)
+
     def fault(self, step: int) -> str | None:
         """What is wrong with the files of a checkpoint, None where nothing is."""
         try:
@@ -116,20 +133,22 @@ class Checkpoints:
         return None
 
     def set_aside(self, after: int) -> None:
-        """Move checkpoints later than step `after`, damaged ones, to `damaged/`."""
-        for step in self.manager.all_steps():
-            if step > after:
-                aside = self.folder.parent / "damaged" / f"{step}_{time.time_ns()}"
-                aside.parent.mkdir(exist_ok=True)
-                os.replace(self.folder / str(step), aside)
-                self._list(step).unlink(missing_ok=True)
-                logging.warning("checkpoint %d is set aside in %s", step, aside)
-        self.manager.reload()
+        """Move checkpoints later than step `after`, damaged or never finished ones, to
+        `damaged/`, and remove what was half written; every process must call it."""
+        if distributed.leads():
+            for step in self._written():
+                if step > after:
+                    self._set_aside(step)
+            for half in self.folder.glob(f"*{ocp.path.atomicity.TMP_DIR_SUFFIX}*"):
+                shutil.rmtree(half)
+                step = half.name.partition(".")[0]
+                logging.warning("checkpoint %s was half written and is removed", step)
+        distributed.wait("damaged checkpoints are set aside")
 
     def restore(self, step: int, state):
         """(state, data_state) as saved; `state` gives shapes, dtypes and shardings."""
-        restored = self.manager.restore(
-            step,
+        restored = self.orbax.restore(
+            self.folder / str(step),
             args=ocp.args.Composite(
                 state=ocp.args.StandardRestore(_abstract(state._asdict())),
                 data=ocp.args.JsonRestore(),
@@ -154,8 +173,74 @@ class Checkpoints:
     def __enter__(self):
         return self
 
-    def __exit__(self, *raised) -> None:
-        self.manager.close()
+    def __exit__(self, kind, *raised) -> None:
+        """Wait for what is being saved, whatever ends the run."""
+        try:
+            self._background.finish()
+        except OSError as error:
+            if kind is None:
+                raise
+            logging.warning("%s", error)
+        finally:
+            self._background.close()
+            self.orbax.close()
+
+    def _complete(self, step: int) -> None:
+        """Wait for Orbax, list what is on disk, then let older checkpoints go."""
+        try:
+            self.orbax.wait_until_finished()
+            if distributed.leads():
+                self._write_list(step)
+                self._delete_older()
+        except UNWRITABLE as error:
+            raise self._unwritable(step, error) from error
+
+    def _write_list(self, step: int) -> None:
+        folder = self.folder / str(step)
+        for item in ITEMS:
+            if not (folder / item).is_dir():
+                raise OSError(f"{folder / item}: No such file or directory")
+        flush(folder)
+        pending = self.lists / f"{step}.json.tmp"
+        pending.write_text(json.dumps(checksums(folder), indent=1))
+        _sync(pending)
+        os.replace(pending, self._list(step))
+        _sync(self.lists)
+
+    def _delete_older(self) -> None:
+        """All before the newest `keep` finished ones, and as many damaged ones."""
+        finished = self.steps()
+        if len(finished) > self.keep:
+            for old in self._written():
+                if old < finished[-self.keep]:
+                    self._list(old).unlink(missing_ok=True)
+                    shutil.rmtree(self.folder / str(old))
+        damaged = [*(self.folder.parent / "damaged").glob("*_*")]
+        damaged.sort(key=lambda path: int(path.name.split("_")[-1]))
+        for old in damaged[: -self.keep]:
+            shutil.rmtree(old)
+
+    def _set_aside(self, step: int) -> None:
+        aside = self.folder.parent / "damaged" / f"{step}_{time.time_ns()}"
+        aside.parent.mkdir(exist_ok=True)
+        how = "" if self._list(step).exists() else ", whose checksums are missing,"
+        os.replace(self.folder / str(step), aside)
+        self._list(step).unlink(missing_ok=True)
+        logging.warning("checkpoint %d%s is set aside in %s", step, how, aside)
+
+    def _unwritable(self, step: int, error: Exception) -> OSError:
+        finished = self.steps()
+        left = f"checkpoint {finished[-1]} is intact" if finished else "none is there"
+        return OSError(
+            f"{self.folder / str(step)}: checkpoint not written ({reason(error)}); "
+            f"{left}. Make room for it or repair the folder, then run the same command "
+            "again."
+        )
+
+    def _written(self) -> list[int]:
+        """Steps with a folder of their own, finished or not, oldest first."""
+        names = self.folder.iterdir() if self.folder.is_dir() else ()
+        return sorted(int(path.name) for path in names if path.name.isdigit())
 
     def _list(self, step) -> Path:
         return self.lists / f"{step}.json"
@@ -164,14 +249,37 @@ class Checkpoints:
 def checksums(folder: Path) -> dict[str, str]:
     """sha256 by relative path of every file below `folder`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): _sha256(path.read_bytes())
-        for path in files
-    }
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file, read piece by piece."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush(folder: Path) -> None:
+    """Have all below `folder`, and its name, on the disk: a power cut may follow."""
+    for path in (*folder.rglob("*"), folder, folder.parent):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _say_errors_once() -> None:
+    """What Orbax's threads log of a failed save goes: `check` or `finish` raises it."""
+    logging.get_absl_logger().addFilter(_not_of_orbax)
+
+
+def _not_of_orbax(record: standard_logging.LogRecord) -> bool:
+    ours = "orbax" not in Path(record.pathname).parts
+    return ours or record.levelno < standard_logging.ERROR
 
 
 def _abstract(tree):

@@ -14,7 +14,7 @@ EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 class Stop(Protocol):
-    def __call__(self, step: int) -> bool: ...
+    def __call__(self, step: int) -> int: ...
 
 
 def kind(environment: Mapping[str, str]) -> str | None:
@@ -87,13 +87,14 @@ def agree(value: int) -> int:
 
 @contextlib.contextmanager
 def stop_signal() -> Iterator[Stop]:
-    """A function of the step that says whether SIGTERM or SIGINT has come.
+    """A function of the step: the number of the SIGTERM or SIGINT that has come, or 0.
 
     With several processes one SIGTERM stops all of them after the same step (JAX's
     preemption service). A second signal kills.
     """
     if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
+        reached = multihost_utils.reached_preemption_sync_point
+        yield lambda step: signal.SIGTERM if reached(step) else 0
         return
     received = []
 
@@ -104,7 +105,7 @@ def stop_signal() -> Iterator[Stop]:
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield lambda step: bool(received)
+        yield lambda step: received[0] if received else 0
     finally:
         for number, old in before.items():
             signal.signal(number, old)

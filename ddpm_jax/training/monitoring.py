@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
@@ -16,8 +17,9 @@ from tqdm import tqdm
 class EventWriter:
     """`clu.metric_writers.SummaryWriter` over tensorboardX, not TensorFlow."""
 
-    def __init__(self, logdir: str):
-        self._events = SummaryWriter(logdir)
+    def __init__(self, logdir: str, after: int):
+        """TensorBoard hides what earlier files say of steps later than `after`."""
+        self._events = SummaryWriter(logdir, purge_step=after + 1)
 
     def write_scalars(self, step, scalars):
         for name, value in scalars.items():
@@ -54,24 +56,37 @@ def _without_tensorflow():
 
 _without_tensorflow()
 
-from clu import metric_writers, parameter_overview  # noqa: E402
+from clu import metric_writers, metrics, parameter_overview  # noqa: E402
 
 from ddpm_jax.data.records import Manifest  # noqa: E402
 from ddpm_jax.training import distributed, weights_and_biases  # noqa: E402
 
 
 class JsonLines:
-    """One line of `metrics.jsonl` per step logged, for scripts."""
+    """One line of `metrics.jsonl` per step logged, for scripts.
 
-    def __init__(self, path: Path):
-        cut = path.exists() and not path.read_bytes().endswith(b"\n")
-        self._file = open(path, "a")  # noqa: SIM115 - closed by close()
-        self._file.write("\n" if cut else "")
+    Lines of steps later than `after`, which will be made again, and a line that a kill
+    cut short are dropped first.
+    """
+
+    def __init__(self, path: Path, after: int):
+        self._path = path
+        if path.exists():
+            lines = map(json.dumps, read_metrics(path.parent, after))
+            pending = path.with_suffix(".tmp")
+            pending.write_text("".join(f"{line}\n" for line in lines))
+            os.replace(pending, path)
 
     def write_scalars(self, step, scalars):
         values = {name: float(value) for name, value in scalars.items()}
-        self._file.write(json.dumps({"step": step} | values) + "\n")
-        self._file.flush()
+        try:
+            with open(self._path, "a") as file:
+                file.write(json.dumps({"step": step} | values) + "\n")
+        except OSError as error:
+            raise OSError(
+                f"{self._path}: not written ({error.strerror}); the last checkpoint is "
+                "intact. Make room, then run the same command again."
+            ) from error
 
     def write_images(self, step, images):
         pass
@@ -83,20 +98,25 @@ class JsonLines:
         pass
 
     def flush(self):
-        self._file.flush()
+        pass
 
     def close(self):
-        self._file.close()
+        pass
 
 
-def make_writer(folder: Path, project: str = "") -> metric_writers.MultiWriter:
+def make_writer(
+    folder: Path, after: int, project: str = ""
+) -> metric_writers.MultiWriter:
     """TensorBoard events and metrics.jsonl under `folder`, by process 0 alone; scalars
-    to Weights & Biases as well where a `project` is named."""
+    to Weights & Biases as well where a `project` is named.
+
+    What they say of steps later than `after`, where the run goes on, no longer counts.
+    """
     if not distributed.leads():
         return metric_writers.MultiWriter([])
     remote = [weights_and_biases.WeightsAndBiases(project, folder)] if project else []
-    events = metric_writers.SummaryWriter(str(folder))
-    lines = JsonLines(folder / "metrics.jsonl")
+    events = EventWriter(str(folder), after)
+    lines = JsonLines(folder / "metrics.jsonl", after)
     return metric_writers.MultiWriter([events, lines, *remote])
 
 
@@ -226,3 +246,20 @@ def compute(averages: Mapping) -> dict[str, float]:
     """Host values of the averages that saw an example."""
     seen = {name: mean for name, mean in averages.items() if mean.count > 0}
     return {name: float(mean.compute()) for name, mean in seen.items()}
+
+
+def pack(averages: Mapping | None) -> dict[str, list]:
+    """Averages that no line holds yet as exact JSON: {name: [total, count]}."""
+    return {
+        name: [np.asarray(mean.total).item(), np.asarray(mean.count).item()]
+        for name, mean in (averages or {}).items()
+    }
+
+
+def unpack(saved: Mapping[str, list]) -> dict[str, metrics.Average] | None:
+    """The averages that `pack` was given."""
+    averages = {
+        name: metrics.Average(total=np.float32(total), count=np.int32(count))
+        for name, (total, count) in saved.items()
+    }
+    return averages or None

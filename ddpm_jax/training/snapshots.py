@@ -5,18 +5,19 @@ WIDTH/PARAMETER; `ema/STEP.sha256`, written last, says that it is whole.
 """
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from absl import logging
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ddpm_jax.ema import Tracks
 from ddpm_jax.training import distributed, sharding
+from ddpm_jax.training.background import reason
+from ddpm_jax.training.checkpoint import sha256
 
 Readers = dict[tuple[int, float], Callable[[], dict]]
 
@@ -37,29 +38,40 @@ class Lazy(Mapping):
         return len(self._readers)
 
 
-def save(workdir: Path, step: int, tracks: Tracks) -> None:
+def save(
+    workdir: Path, step: int, tracks: Tracks, submit: Callable = lambda job: job()
+) -> None:
     """Write the tracks of one step; the same step again replaces it.
 
-    Every process must call it; process 0 writes.
+    Every process must call it; process 0 writes, in a job that `submit` gets. The
+    tracks may be donated when it returns. OSError where they cannot be written.
     """
     tracks = sharding.to_host(tracks)
-    if not distributed.leads():
-        return
-    folder = workdir / "ema"
-    folder.mkdir(exist_ok=True)
+    if distributed.leads():
+        named = {
+            f"{width}/{name}": value.copy()  # on CPUs a view of what is donated
+            for width, params in tracks.items()
+            for name, value in params.items()
+        }
+        submit(functools.partial(_write, workdir / "ema", step, named))
+
+
+def _write(folder: Path, step: int, named: dict[str, np.ndarray]) -> None:
     path = folder / f"{step:07d}.safetensors"
     pending = path.with_suffix(".tmp")
-    path.with_suffix(".sha256").unlink(missing_ok=True)
-    named = {
-        f"{width}/{name}": value
-        for width, params in tracks.items()
-        for name, value in params.items()
-    }
-    save_file(named, pending)
-    digest = _sha256(pending)
-    os.replace(pending, path)
-    pending.write_text(digest)
-    os.replace(pending, path.with_suffix(".sha256"))
+    try:
+        folder.mkdir(exist_ok=True)
+        path.with_suffix(".sha256").unlink(missing_ok=True)
+        save_file(named, pending)
+        digest = sha256(pending)
+        os.replace(pending, path)
+        pending.write_text(digest)
+        os.replace(pending, path.with_suffix(".sha256"))
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"{path}: average not written ({reason(error)}); make room for it, then "
+            "run the same command again."
+        ) from error
 
 
 def readers(workdir: Path, until: int) -> Readers:
@@ -69,7 +81,7 @@ def readers(workdir: Path, until: int) -> Readers:
         step, path = int(listed.stem), listed.with_suffix(".safetensors")
         if step > until:
             continue
-        if not path.is_file() or _sha256(path) != listed.read_text():
+        if not path.is_file() or sha256(path) != listed.read_text():
             logging.warning("%s is not as it was written and is left out", path)
             continue
         with safe_open(path, "numpy") as file:
@@ -86,8 +98,3 @@ def _read(path: Path, width: str) -> dict[str, np.ndarray]:
             for name in file.keys()
             if name.startswith(f"{width}/")
         }
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

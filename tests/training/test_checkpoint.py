@@ -1,6 +1,12 @@
 """Checkpoints that were damaged after they were written."""
 
+import errno
+import functools
+import os
 import shutil
+import subprocess
+import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +15,7 @@ import pytest
 from absl import logging
 
 from ddpm_jax import runs
+from ddpm_jax.training import snapshots
 from ddpm_jax.training.checkpoint import Checkpoints, checksums
 from ddpm_jax.training.state import State
 
@@ -17,6 +24,16 @@ from ddpm_jax.training.state import State
 def workdir(tiny_run, tmp_path):
     """A copy of the tiny run, which has checkpoints 2 and 4."""
     return shutil.copytree(tiny_run, tmp_path / "run")
+
+
+@pytest.fixture
+def warned(monkeypatch):
+    """Warnings as they are shown, line by line."""
+    lines = []
+    monkeypatch.setattr(
+        logging, "warning", lambda text, *rest: lines.append(text % rest)
+    )
+    return lines
 
 
 def largest(workdir, step):
@@ -50,9 +67,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda f: f.__name__)
-def test_newest_good_checkpoint_is_used(workdir, damage, monkeypatch):
-    warned = []
-    monkeypatch.setattr(logging, "warning", lambda *args: warned.append(args))
+def test_newest_good_checkpoint_is_used(workdir, damage, warned):
     path = largest(workdir, 4)
     name = path.relative_to(workdir / "checkpoints" / "4").as_posix()
     with Checkpoints(workdir) as checkpoints:
@@ -60,9 +75,7 @@ def test_newest_good_checkpoint_is_used(workdir, damage, monkeypatch):
         damage(path)
         assert checkpoints.fault(4) == DAMAGE[damage].format(name)
         assert checkpoints.latest() == 2
-    assert [text % tuple(rest) for text, *rest in warned] == [
-        DAMAGE[damage].format(name)
-    ]
+    assert warned == [DAMAGE[damage].format(name)]
 
 
 def test_a_stray_file_is_a_fault(workdir):
@@ -117,6 +130,7 @@ def test_save_and_restore(tmp_path):
     state = small_state(3)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, state, {"position": [1, 2]})
+        checkpoints.finish()
         restored, data_state = checkpoints.restore(3, small_state(0))
         average = checkpoints.restore_ema(3, "0.1", state.params)
     jax.tree.map(np.testing.assert_array_equal, restored, state)
@@ -124,46 +138,206 @@ def test_save_and_restore(tmp_path):
     np.testing.assert_array_equal(average["a/b"], state.params["a/b"])
 
 
-def test_older_ones_go_only_after_the_new_one_is_whole(tmp_path, monkeypatch):
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
-        deleted = []
-        delete = checkpoints.manager.delete
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
-        def checked(step):
+
+def test_older_ones_go_only_after_the_new_one_is_whole(tmp_path, monkeypatch):
+    deleted, delete = [], shutil.rmtree
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+
+        def checked(folder):
             newest = checkpoints.steps()[-1]
             assert checkpoints.fault(newest) is None
-            deleted.append((step, newest))
-            delete(step)
+            deleted.append((int(folder.name), newest))
+            delete(folder)
 
-        monkeypatch.setattr(checkpoints.manager, "delete", checked)
+        monkeypatch.setattr(shutil, "rmtree", checked)
         for step in (1, 2, 3, 4):
             checkpoints.save(step, small_state(step), {})
+        checkpoints.finish()
         assert checkpoints.steps() == [3, 4] and checkpoints.latest() == 4
     assert deleted == [(1, 3), (2, 4)]
-    assert sorted(p.name for p in (tmp_path / "checksums").iterdir()) == [
-        "3.json",
-        "4.json",
-    ]
+    assert names(tmp_path / "checksums") == ["3.json", "4.json"]
+
+
+def dies(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+def full(*args, **kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_an_interrupted_save_leaves_the_older_ones(tmp_path, monkeypatch):
-    """Died while writing the third: both older ones are still there."""
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
+    """Died before the third was verified: both older ones are still there."""
+    with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path, 2) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, small_state(step), {})
-
-        def dies(folder):
-            raise KeyboardInterrupt
-
+        checkpoints.finish()
         monkeypatch.setattr("ddpm_jax.training.checkpoint.checksums", dies)
-        with pytest.raises(KeyboardInterrupt):
-            checkpoints.save(3, small_state(3), {})
-        monkeypatch.undo()
+        checkpoints.save(3, small_state(3), {})
+    monkeypatch.undo()
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         assert checkpoints.steps() == [1, 2] and checkpoints.latest() == 2
         checkpoints.set_aside(after=2)
         checkpoints.save(3, small_state(3), {})
+        checkpoints.finish()
         assert checkpoints.latest() == 3
+    assert [name[:2] for name in names(tmp_path / "damaged")] == ["3_"]
+
+
+def test_an_interrupted_deletion_is_made_up_for(tmp_path):
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        (checkpoints.folder / "1" / "state").mkdir(parents=True)
+        for step in (2, 3):
+            checkpoints.save(step, small_state(step), {})
+    assert names(tmp_path / "checkpoints") == ["3"]
+
+
+def test_half_written_and_empty_ones_are_reported_and_passed_over(tmp_path, warned):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, small_state(3), {})
+    half = tmp_path / "checkpoints" / "5.orbax-checkpoint-tmp"
+    (half / "state").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "4").mkdir()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.start() == 3
+        checkpoints.set_aside(after=3)
+    assert names(tmp_path / "checkpoints") == ["3"]
+    (aside,) = (tmp_path / "damaged").iterdir()
+    assert warned == [
+        f"checkpoint 4, whose checksums are missing, is set aside in {aside}",
+        "checkpoint 5 was half written and is removed",
+    ]
+
+
+def test_what_is_set_aside_does_not_fill_the_disk(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (5, 7, 9, 11):
+            (checkpoints.folder / str(step)).mkdir()
+            checkpoints.set_aside(after=1)
+        assert len(names(tmp_path / "damaged")) == 4
+        checkpoints.save(2, small_state(2), {})
+    assert [name.split("_")[0] for name in names(tmp_path / "damaged")] == ["11", "9"]
+
+
+@pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
+def test_saved_is_the_step_of_the_save_whatever_is_donated_later(tmp_path):
+    """Six saves, five steps that overwrite the state after each: each checkpoint and
+    each average holds what its step had."""
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state):
+        return jax.tree.map(lambda x: x + jnp.ones_like(x), state)
+
+    params = {"a/b": jnp.zeros((512, 513), jnp.float32)}
+    state = State(jnp.int32(0), params, (), {"0.1": jax.tree.map(jnp.copy, params)})
+    expected = {}
+    with Checkpoints(tmp_path, keep=9) as checkpoints:
+        for _ in range(6):
+            number = int(state.step)
+            expected[number] = jax.tree.map(lambda x: np.array(x, copy=True), state)
+            snapshots.save(tmp_path, number, state.ema, checkpoints.submit)
+            checkpoints.save(number, state, {})
+            for _ in range(5):
+                state = step(state)
+            jax.block_until_ready(state)
+        checkpoints.finish()
+        assert checkpoints.steps() == [0, 5, 10, 15, 20, 25]
+        for number, whole in expected.items():
+            restored, _ = checkpoints.restore(number, state)
+            jax.tree.map(np.testing.assert_array_equal, restored, whole)
+    averages = snapshots.Lazy(snapshots.readers(tmp_path, 99))
+    assert {step for step, _ in averages} == set(expected)
+    for number, whole in expected.items():
+        np.testing.assert_array_equal(
+            averages[number, 0.1]["a/b"], whole.ema["0.1"]["a/b"]
+        )
+
+
+def test_the_loop_does_not_wait_for_the_disk(tmp_path):
+    """`save` returns while an earlier job of the disk is still held up, and what was
+    saved counts only after it."""
+    free = threading.Event()
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.submit(free.wait)
+        checkpoints.save(3, small_state(3), {})
+        checkpoints.check()
+        assert checkpoints.steps() == []
+        free.set()
+        checkpoints.finish()
+        assert checkpoints.steps() == [3]
+
+
+def test_a_disk_that_fills_up_is_one_line_and_costs_no_checkpoint(tmp_path):
+    """In a process that may not write a file as large as the third checkpoint."""
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.training.full_disk", str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"error: {tmp_path / 'checkpoints' / '3'}: checkpoint not written (File too "
+        "large); checkpoint 2 is intact. Make room for it or repair the folder, then "
+        "run the same command again.\n"
+    )
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [1, 2] and checkpoints.start() == 2
+
+
+@pytest.mark.parametrize("what", ["checksums", "flush"])
+def test_a_failure_while_verifying_shows_at_the_next_look(tmp_path, monkeypatch, what):
+    with pytest.raises(OSError) as raised, Checkpoints(tmp_path, 1) as checkpoints:
+        checkpoints.save(1, small_state(1), {})
+        checkpoints.finish()
+        monkeypatch.setattr(f"ddpm_jax.training.checkpoint.{what}", full)
+        checkpoints.save(2, small_state(2), {})
+        while True:
+            checkpoints.check()
+    monkeypatch.undo()
+    message = str(raised.value)
+    assert (
+        f"{tmp_path / 'checkpoints' / '2'}: checkpoint not written (No space" in message
+    )
+    assert "checkpoint 1 is intact" in message and "\n" not in message
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.start() == 1 and checkpoints.fault(1) is None
+
+
+def test_a_folder_that_is_removed_meanwhile(tmp_path):
+    with pytest.raises(OSError) as raised, Checkpoints(tmp_path) as checkpoints:
+        held = threading.Event()
+        checkpoints.submit(held.wait)
+        checkpoints.save(1, small_state(1), {})
+        checkpoints.orbax.wait_until_finished()
+        shutil.rmtree(tmp_path / "checkpoints")
+        held.set()
+        checkpoints.finish()
+    assert "not written (No such file or directory); none is there" in str(raised.value)
+
+
+def test_a_failed_save_does_not_hide_what_ended_the_run(tmp_path, monkeypatch, warned):
+    monkeypatch.setattr("ddpm_jax.training.checkpoint.checksums", full)
+    with pytest.raises(ZeroDivisionError), Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, small_state(1), {})
+        raise ZeroDivisionError
+    assert ["checkpoint not written" in line for line in warned] == [True]
+
+
+def test_what_ends_a_run_waits_for_what_is_being_saved(tmp_path):
+    with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, small_state(1), {})
+        raise KeyboardInterrupt
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest() == 1
+
+
+def test_an_average_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshots, "save_file", full)
+    with pytest.raises(OSError, match="average not written .No space left on device"):
+        snapshots.save(tmp_path, 1, small_state(1).ema)
 
 
 def test_checksums_name_files_by_relative_path(tmp_path):

@@ -74,12 +74,15 @@ def test_a_broken_list_of_checksums_counts_as_damage(run_copy):
         assert checkpoints.latest() == 2
 
 
-def test_a_line_cut_short_by_a_kill_is_skipped_and_ended(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
-    writer = monitoring.JsonLines(tmp_path / "metrics.jsonl")
-    writer.write_scalars(3, {"loss": 1.0})
+def test_lines_after_the_checkpoint_and_one_cut_short_by_a_kill_go(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [f'{{"step": {step}, "loss": 0.1}}\n' for step in (1, 2, 3)]
+    path.write_text("".join(lines) + '{"step": 4, "lo')
+    writer = monitoring.JsonLines(path, after=2)
+    assert path.read_text() == "".join(lines[:2])
+    writer.write_scalars(3, {"loss": 0.1})
     writer.close()
-    assert [e["step"] for e in monitoring.read_metrics(tmp_path)] == [1, 3]
+    assert path.read_text() == "".join(lines)
 
 
 @pytest.mark.parametrize("key", ["steps", "log_every", "save_every", "sample_every"])

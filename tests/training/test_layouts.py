@@ -102,3 +102,13 @@ def test_a_run_goes_on_in_another_layout(ran, tiny_data):
     one, moved = (monitoring.read_metrics(folder / which) for which in ("one", "moved"))
     values = [[entry["loss"] for entry in entries] for entries in (one, moved)]
     np.testing.assert_allclose(values[1], values[0], 1e-3)
+
+
+def test_a_checkpoint_is_restored_bit_for_bit_in_any_layout(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.training.moved", str(tmp_path)],
+        env=os.environ | {"XLA_FLAGS": f"{FLAG}=8", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stdout) == (0, "5 layouts\n"), result.stderr

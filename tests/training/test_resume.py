@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from ddpm_jax import build, runs, train
+from ddpm_jax import build, command_line, runs, train
 from ddpm_jax.data import pipeline, records
 from ddpm_jax.training import monitoring, state
 from ddpm_jax.training import step as steps
@@ -66,7 +66,7 @@ def test_two_steps_and_two_more_are_four(tiny_config, tiny_run, tmp_path, monkey
     monkeypatch.setattr(steps, "make_step", counting)
     monkeypatch.setattr(monitoring.Clock, "rate", stopping)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(command_line.Preempted):
         train.train(tiny_config, tmp_path)
     assert signal.getsignal(signal.SIGTERM) == before
     with Checkpoints(tmp_path) as checkpoints:
