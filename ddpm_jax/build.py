@@ -291,7 +291,7 @@ def optimizer(config) -> optax.GradientTransformation:
     With `config.optimizer.skip_above` steps of far too large a gradient are left out.
     """
     options = config.optimizer
-    highest = {"learning_rate": 1, "b1": 1, "b2": 1, "warmup": np.inf}
+    highest = {"learning_rate": np.inf, "b1": 1, "b2": 1, "warmup": np.inf}
     for name, high in (highest | {"weight_decay": 1, "clip": np.inf}).items():
         within(f"config.optimizer.{name}", options[name], 0, high)
     adamw = optax.chain(

@@ -28,7 +28,12 @@ MAY_CHANGE = (
 )
 """Keys that may differ between a run and its continuation."""
 
-LATER = {"data.flip": 0.0, "data.balance": [], "data.balance_power": 1.0}
+LATER = {
+    "optimizer.skip_above": 0.0,
+    "data.flip": 0.0,
+    "data.balance": [],
+    "data.balance_power": 1.0,
+}
 """Keys that a run of an older version lacks, and what it did."""
 
 

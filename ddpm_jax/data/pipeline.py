@@ -182,9 +182,9 @@ def read_all(folder: str, split: str, schema: Schema, most: int | None = None) -
 
 
 def owned(batch: Batch) -> Batch:
-    """`batch` in memory of its own, which grain's workers' is not: JAX on a CPU works
-    on the array it is given and lets go of it late, so that shared memory would be
-    left over at exit, and more of it be in use meanwhile."""
+    """What goes to the device, in memory of its own, which grain's workers' is not: JAX
+    on a CPU works on the array it is given and lets go of it late, so that shared
+    memory would be left over at exit, and more of it be in use meanwhile."""
     image, cond = _owned(batch["image"]), batch["cond"]
     return {"image": image, "cond": {name: _owned(cond[name]) for name in cond}}
 
@@ -201,9 +201,8 @@ def prefetch(
     before = iterator.get_state()
     while True:
         while len(ahead) <= depth:
-            batch = dict(next(iterator))
-            record_ids, after = batch.pop("record_id"), iterator.get_state()
-            read = Read(_owned(record_ids), before, after)
-            ahead.append((put(owned(batch)), read))
+            batch = next(iterator)
+            record_ids, after = _owned(batch["record_id"]), iterator.get_state()
+            ahead.append((put(owned(batch)), Read(record_ids, before, after)))
             before = after
         yield ahead.popleft()
