@@ -138,6 +138,13 @@ def _check_balance(config, stored: Schema) -> None:
         raise ValueError(f"config.data.balance_power = {power:g}: expected 0 to 1.")
 
 
+def _whole(where: str, value, low: int) -> None:
+    """ValueError unless `value` is a whole number from `low`, or a tuple of them."""
+    parts = value if isinstance(value, tuple | list) else (value,)
+    if not parts or not all(isinstance(n, int) and n >= low for n in parts):
+        raise ValueError(f"{where} = {value}: expected whole numbers from {low}.")
+
+
 def within(where: str, value: float, low: float, high: float) -> None:
     """ValueError for a number out of [low, high]; NaN is out."""
     if not low <= value <= high:
@@ -176,6 +183,12 @@ def model(config, schema: Schema) -> Network:
         DTYPES, options.get("dtype", "float32"), "config.model.dtype"
     )
     given = {"schema": schema} | ({"size": config.image_size} if name == "unet" else {})
+    within("config.image_size", config.image_size, 1, np.inf)
+    within("config.model.dropout", options.get("dropout", 0.0), 0, 0.95)
+    for key in ("patch", "channels", "heads", "emb", "blocks", "attention"):
+        _whole(f"config.model.{key}", options.get(key, 1), 1)
+    for key in ("down", "up", "middle"):
+        _whole(f"config.model.{key}", options.get(key, 1), 0)
     net = network(lambda rngs: call(make, options, "config.model", rngs=rngs, **given))
     size = config.image_size
     jax.eval_shape(
@@ -190,9 +203,15 @@ def model(config, schema: Schema) -> Network:
 
 def noise_schedule(config) -> Schedule:
     name, options = _named(config.diffusion.schedule, "config.diffusion.schedule")
-    make = pick(SCHEDULES, name, "config.diffusion.schedule.name")
+    where = "config.diffusion.schedule"
+    make = pick(SCHEDULES, name, f"{where}.name")
     if name == "interpolated":
         options.setdefault("size", config.image_size)
+    for key in ("steps", "size", "noise_size"):
+        within(f"{where}.{key}", options.get(key, 1), 1, np.inf)
+    low, high = options.get("low", -20.0), options.get("high", 14.0)
+    within(f"{where}.low", low, -40, high)
+    within(f"{where}.high", high, low, 40)
     return call(make, options, "config.diffusion.schedule")
 
 
@@ -200,6 +219,13 @@ def loss_weight(config) -> Weight:
     name, options = _named(config.diffusion.weight, "config.diffusion.weight")
     make = pick(WEIGHTS, name, "config.diffusion.weight.name")
     given = {"schedule": noise_schedule(config)} if name == "sigmoid" else {}
+    if given and config.diffusion.schedule.name == "discrete_cosine":
+        raise ValueError(
+            "config.diffusion.weight.name = 'sigmoid': needs the slope of a schedule, "
+            "which discrete_cosine, a table, lacks; expected simple or min_snr."
+        )
+    within("config.diffusion.weight.bias", options.get("bias", 0.0), -20, 20)
+    within("config.diffusion.weight.gamma", options.get("gamma", 5.0), 0, np.inf)
     return call(make, options, "config.diffusion.weight", **given)
 
 
@@ -321,7 +347,12 @@ def ema_decays(config) -> dict[str, Callable]:
             "config.ema.snapshot_every: nothing is made of constant averages; expected "
             "0, or config.ema.name = power."
         )
-    return {f"{width:g}": make(width) for width in config.ema.widths}
+    widths = [float(width) for width in config.ema.widths]
+    if not widths or len(set(widths)) < len(widths):
+        raise ValueError(
+            f"config.ema.widths = {tuple(widths)}: expected one or more different ones."
+        )
+    return {f"{width:g}": make(width) for width in widths}
 
 
 class Sampling(NamedTuple):
@@ -384,6 +415,16 @@ def _logsnr_range(options) -> tuple[float, float]:
     return low, high
 
 
+def _discrete_table(config) -> np.ndarray:
+    name, options = _named(config.diffusion.schedule, "config.diffusion.schedule")
+    if name != "discrete_cosine":
+        raise ValueError(
+            "config.sampler.grid = 'discrete': expected config.diffusion.schedule.name "
+            f"= discrete_cosine, not {name!r}."
+        )
+    return schedule.cosine_table(**options)
+
+
 def sampling(config, steps: int | None = None) -> Sampling:
     """The sampler of `config.sampler`, with `steps` in place of its own if given."""
     options = config.sampler
@@ -395,7 +436,7 @@ def sampling(config, steps: int | None = None) -> Sampling:
         "uniform_time": lambda: schedule.uniform_time_grid(
             steps, noise_schedule(config)
         ),
-        "discrete": lambda: schedule.discrete_grid(steps, schedule.cosine_table()),
+        "discrete": lambda: schedule.discrete_grid(steps, _discrete_table(config)),
     }
     grid = pick(grids, options.grid, "config.sampler.grid")()
     rows = samplers.table(

@@ -144,6 +144,7 @@ def main():
             raise ValueError(
                 f"--{flag} {path}: expected a file in a folder that exists."
             )
+    build.within("--share", SHARE.value, 0.001, 1)
     config = CONFIG.value
     device, target = choose(config.train.fsdp)
     config.data.batch = BATCH.value or config.data.batch

@@ -113,3 +113,37 @@ def test_balance_takes_fields_that_are_not_conditioned_on(tiny_config):
     config.data.balance = ("sex",)
     manifest = records.load_manifest(config.data.folder)
     build.check_data(config, build.condition_schema(config), manifest)
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("diffusion.schedule.low", 14.5, "config.diffusion.schedule.low = 14.5"),
+        ("diffusion.schedule.high", float("nan"), "config.diffusion.schedule"),
+        ("diffusion.weight.bias", 1000.0, "config.diffusion.weight.bias = 1000.0"),
+        ("model.dropout", 1.0, "config.model.dropout = 1.0: expected 0 to 0.95"),
+        ("model.heads", 0, "config.model.heads = 0: expected whole numbers from 1"),
+        ("model.channels", (16, 0), "config.model.channels"),
+        ("ema.widths", (0.1, 0.1), "config.ema.widths"),
+        ("sampler.grid", "discrete", "config.sampler.grid = 'discrete': expected conf"),
+    ],
+)
+def test_numbers_that_would_train_something_else(key, value, message):
+    config = tiny.get_config()
+    with config.unlocked():
+        config.update_from_flattened_dict({key: value})
+    schema = build.condition_schema(config)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build.model(config, schema)
+        build.loss_weight(config)
+        build.ema_decays(config)
+        build.sampling(config)
+
+
+def test_a_table_has_no_slope_to_weight_by():
+    """Its gradient is 0: sigmoid weighting would train nothing."""
+    config = tiny.get_config()
+    config.diffusion.schedule = {"name": "discrete_cosine", "steps": 1000}
+    config.diffusion.weight = {"name": "sigmoid"}
+    with pytest.raises(ValueError, match="sigmoid.*discrete_cosine"):
+        build.loss_weight(config)

@@ -33,6 +33,7 @@ class Program(NamedTuple):
 def of_config(config) -> Program:
     """Everything that a mistake in the config can break, but for the data."""
     schema = build.condition_schema(config)
+    build.check_parameterisation(config)
     net = build.model(config, schema)
     optimizer, decays = build.optimizer(config), build.ema_decays(config)
     to_x = functools.partial(steps.to_unit, bits=BITS)
