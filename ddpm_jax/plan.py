@@ -142,7 +142,7 @@ def main():
     for flag, out in (("json", JSON.value), ("markdown", MARKDOWN.value)):
         if out and (Path(out).is_dir() or not Path(out).absolute().parent.is_dir()):
             raise ValueError(
-                f"--{flag} {path}: expected a file in a folder that exists."
+                f"--{flag} {out}: expected a file in a folder that exists."
             )
     build.within("--share", SHARE.value, 0.001, 1)
     config = CONFIG.value

@@ -115,4 +115,4 @@ def _number(key: str, value) -> float:
             raise ValueError
         return float(value)
     except (OverflowError, TypeError, ValueError):
-        raise ValueError(f"{key}: expected a number, not {value!r:.40}.") from None
+        raise ValueError(f"{key} = {value!r:.40}: expected a number.") from None
