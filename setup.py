@@ -52,6 +52,7 @@ setup(
         "ocr": [  # text burned into images; the wheel holds its models
             "rapidocr-onnxruntime>=1.4.4; python_version < '3.13'",
         ],
+        "wandb": ["wandb>=0.19"],  # scalars to Weights & Biases, where asked for
         "dev": [
             "beartype>=0.20",  # checks jaxtyping's shapes under pytest
             "hypothesis>=6.120",  # property tests

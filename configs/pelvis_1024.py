@@ -22,6 +22,9 @@ def get_config():
     config.data.batch = 512
     config.data.workers = 8
     config.data.verify = True  # hash the shards first: seconds a 10 GB
+    config.data.flip = 0.0  # probability of a mirror, which swaps sides; docs/input.md
+    config.data.balance = ()  # fields whose rare values come as often as frequent ones
+    config.data.balance_power = 1.0  # 1 all alike, 0 as in the data
 
     config.conditioning = ml_collections.ConfigDict()
     config.conditioning.schema = "pelvis"
@@ -71,6 +74,7 @@ def get_config():
     config.optimizer.b2 = 0.99
     config.optimizer.weight_decay = 0.01
     config.optimizer.clip = 1.0
+    config.optimizer.skip_above = 0.0  # e.g. 10: skip gradients of 10 x the median
 
     config.ema = ml_collections.ConfigDict()
     config.ema.name = "power"
@@ -100,4 +104,5 @@ def get_config():
     config.train.keep = 3
     config.train.sample_every = 2000
     config.train.sample_count = 16
+    config.train.wandb = ""  # a project of Weights & Biases; only scalars are sent
     return config

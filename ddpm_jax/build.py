@@ -18,10 +18,12 @@ from ddpm_jax import ema, guidance, losses, process, samplers, schedule
 from ddpm_jax.conditions import own
 from ddpm_jax.conditions.presets import PRESETS
 from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.data import augment
 from ddpm_jax.data.records import Manifest
 from ddpm_jax.models.functional import Network, network
 from ddpm_jax.models.ruvit import RUViT
 from ddpm_jax.models.unet import UNet
+from ddpm_jax.training import guards
 from ddpm_jax.types import Denoiser, Schedule, Weight
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -95,12 +97,59 @@ def check_data(config, schema: Schema, manifest: Manifest) -> None:
                 f"{', '.join(manifest.schema.names)}."
             )
     pick(manifest.splits, config.data.split, "config.data.split")
+    _check_flip(config, schema)
+    _check_balance(config, manifest.schema)
     if (manifest.height, manifest.width) != (config.image_size, config.image_size):
         raise ValueError(
             f"config.image_size = {config.image_size}: the data set {folder} is "
             f"{manifest.height} x {manifest.width}; convert with --size "
             f"{config.image_size} or change the config."
         )
+
+
+def _check_flip(config, schema: Schema) -> None:
+    flip = config.data.get("flip", 0.0)
+    if not 0 <= flip <= 1:
+        raise ValueError(f"config.data.flip = {flip:g}: expected 0 to 1.")
+    if flip:
+        try:
+            augment.Mirror.of(schema)
+        except ValueError as error:
+            raise ValueError(f"config.data.flip = {flip:g}: {error}") from None
+
+
+def _check_balance(config, stored: Schema) -> None:
+    names, power = config.data.get("balance", ()), config.data.get("balance_power", 1)
+    allowed = [field.name for field in stored if field.kind == "categorical"]
+    if isinstance(names, str) or len(set(names)) < len(names):
+        raise ValueError(
+            f"config.data.balance = {names!r}: expected a tuple of different fields."
+        )
+    for name in names:
+        if name not in allowed:
+            fault = "no field of the data set"
+            if name in stored.names:
+                fault = "a number, which has no cells"
+            raise ValueError(
+                f"config.data.balance = {name!r}: {fault}; expected some of "
+                f"{', '.join(allowed)}."
+            )
+    if not 0 <= power <= 1:
+        raise ValueError(f"config.data.balance_power = {power:g}: expected 0 to 1.")
+
+
+def _whole(where: str, value, low: int) -> None:
+    """ValueError unless `value` is a whole number from `low`, or a tuple of them."""
+    parts = value if isinstance(value, tuple | list) else (value,)
+    if not parts or not all(isinstance(n, int) and n >= low for n in parts):
+        raise ValueError(f"{where} = {value}: expected whole numbers from {low}.")
+
+
+def within(where: str, value: float, low: float, high: float) -> None:
+    """ValueError for a number out of [low, high]; NaN is out."""
+    if not low <= value <= high:
+        top = "or more" if high == np.inf else f"to {high:g}"
+        raise ValueError(f"{where} = {value}: expected {low:g} {top}.")
 
 
 def check_counts(config) -> None:
@@ -134,6 +183,12 @@ def model(config, schema: Schema) -> Network:
         DTYPES, options.get("dtype", "float32"), "config.model.dtype"
     )
     given = {"schema": schema} | ({"size": config.image_size} if name == "unet" else {})
+    within("config.image_size", config.image_size, 1, np.inf)
+    within("config.model.dropout", options.get("dropout", 0.0), 0, 0.95)
+    for key in ("patch", "channels", "heads", "emb", "blocks", "attention"):
+        _whole(f"config.model.{key}", options.get(key, 1), 1)
+    for key in ("down", "up", "middle"):
+        _whole(f"config.model.{key}", options.get(key, 1), 0)
     net = network(lambda rngs: call(make, options, "config.model", rngs=rngs, **given))
     size = config.image_size
     jax.eval_shape(
@@ -148,9 +203,15 @@ def model(config, schema: Schema) -> Network:
 
 def noise_schedule(config) -> Schedule:
     name, options = _named(config.diffusion.schedule, "config.diffusion.schedule")
-    make = pick(SCHEDULES, name, "config.diffusion.schedule.name")
+    where = "config.diffusion.schedule"
+    make = pick(SCHEDULES, name, f"{where}.name")
     if name == "interpolated":
         options.setdefault("size", config.image_size)
+    for key in ("steps", "size", "noise_size"):
+        within(f"{where}.{key}", options.get(key, 1), 1, np.inf)
+    low, high = options.get("low", -20.0), options.get("high", 14.0)
+    within(f"{where}.low", low, -40, high)
+    within(f"{where}.high", high, low, 40)
     return call(make, options, "config.diffusion.schedule")
 
 
@@ -158,6 +219,13 @@ def loss_weight(config) -> Weight:
     name, options = _named(config.diffusion.weight, "config.diffusion.weight")
     make = pick(WEIGHTS, name, "config.diffusion.weight.name")
     given = {"schedule": noise_schedule(config)} if name == "sigmoid" else {}
+    if given and config.diffusion.schedule.name == "discrete_cosine":
+        raise ValueError(
+            "config.diffusion.weight.name = 'sigmoid': needs the slope of a schedule, "
+            "which discrete_cosine, a table, lacks; expected simple or min_snr."
+        )
+    within("config.diffusion.weight.bias", options.get("bias", 0.0), -20, 20)
+    within("config.diffusion.weight.gamma", options.get("gamma", 5.0), 0, np.inf)
     return call(make, options, "config.diffusion.weight", **given)
 
 
@@ -209,6 +277,8 @@ def training_loss(config, net: Network, schema: Schema, to_x: Callable) -> Calla
         "joint": config.conditioning.drop_all,
         "each": config.conditioning.drop_each,
     }
+    within("config.conditioning.drop_all", rates["joint"], 0, 1)
+    within("config.conditioning.drop_each", rates["each"], 0, 1)
 
     def loss(params, key, batch):
         drop_key, dropout_key, loss_key = jax.random.split(key, 3)
@@ -242,9 +312,15 @@ def learning_rate(config) -> optax.Schedule:
 
 
 def optimizer(config) -> optax.GradientTransformation:
-    """AdamW with decay on matrices only, after clipping by the global norm."""
+    """AdamW with decay on matrices only, after clipping by the global norm.
+
+    With `config.optimizer.skip_above` steps of far too large a gradient are left out.
+    """
     options = config.optimizer
-    return optax.chain(
+    highest = {"learning_rate": np.inf, "b1": 1, "b2": 1, "warmup": np.inf}
+    for name, high in (highest | {"weight_decay": 1, "clip": np.inf}).items():
+        within(f"config.optimizer.{name}", options[name], 0, high)
+    adamw = optax.chain(
         optax.clip_by_global_norm(options.clip),
         optax.adamw(
             learning_rate(config),
@@ -254,6 +330,12 @@ def optimizer(config) -> optax.GradientTransformation:
             mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
         ),
     )
+    above = options.get("skip_above", 0.0)
+    if above and not above > 1:
+        raise ValueError(
+            f"config.optimizer.skip_above = {above:g}: expected 0 (off) or more than 1."
+        )
+    return guards.skip_spikes(adamw, above) if above else adamw
 
 
 def ema_decays(config) -> dict[str, Callable]:
@@ -265,7 +347,12 @@ def ema_decays(config) -> dict[str, Callable]:
             "config.ema.snapshot_every: nothing is made of constant averages; expected "
             "0, or config.ema.name = power."
         )
-    return {f"{width:g}": make(width) for width in config.ema.widths}
+    widths = [float(width) for width in config.ema.widths]
+    if not widths or len(set(widths)) < len(widths):
+        raise ValueError(
+            f"config.ema.widths = {tuple(widths)}: expected one or more different ones."
+        )
+    return {f"{width:g}": make(width) for width in widths}
 
 
 class Sampling(NamedTuple):
@@ -328,6 +415,16 @@ def _logsnr_range(options) -> tuple[float, float]:
     return low, high
 
 
+def _discrete_table(config) -> np.ndarray:
+    name, options = _named(config.diffusion.schedule, "config.diffusion.schedule")
+    if name != "discrete_cosine":
+        raise ValueError(
+            "config.sampler.grid = 'discrete': expected config.diffusion.schedule.name "
+            f"= discrete_cosine, not {name!r}."
+        )
+    return schedule.cosine_table(**options)
+
+
 def sampling(config, steps: int | None = None) -> Sampling:
     """The sampler of `config.sampler`, with `steps` in place of its own if given."""
     options = config.sampler
@@ -339,7 +436,7 @@ def sampling(config, steps: int | None = None) -> Sampling:
         "uniform_time": lambda: schedule.uniform_time_grid(
             steps, noise_schedule(config)
         ),
-        "discrete": lambda: schedule.discrete_grid(steps, schedule.cosine_table()),
+        "discrete": lambda: schedule.discrete_grid(steps, _discrete_table(config)),
     }
     grid = pick(grids, options.grid, "config.sampler.grid")()
     rows = samplers.table(
@@ -348,8 +445,14 @@ def sampling(config, steps: int | None = None) -> Sampling:
         eta=options.eta,
         large_variance=options.large_variance,
     )
+    interval = tuple(options.guidance_interval)
+    if len(interval) != 2 or not interval[0] <= interval[1]:
+        raise ValueError(
+            f"config.sampler.guidance_interval = {interval}: expected two logsnr, the "
+            "lower first."
+        )
     shift = 2 * np.log(config.image_size / 64)
-    guided = guidance.steps_within(grid[:-1] + shift, tuple(options.guidance_interval))
+    guided = guidance.steps_within(grid[:-1] + shift, interval)
     return Sampling(rows, guided, options.clip, dict(options.get("shares", {})))
 
 

@@ -139,6 +139,12 @@ def main():
         raise ValueError(f"--config {path}: no such file; see configs/.")
     if JSON.value and Path(JSON.value).exists() and not OVERWRITE.value:
         raise ValueError(f"--json {JSON.value}: exists; expected --overwrite.")
+    for flag, out in (("json", JSON.value), ("markdown", MARKDOWN.value)):
+        if out and (Path(out).is_dir() or not Path(out).absolute().parent.is_dir()):
+            raise ValueError(
+                f"--{flag} {path}: expected a file in a folder that exists."
+            )
+    build.within("--share", SHARE.value, 0.001, 1)
     config = CONFIG.value
     device, target = choose(config.train.fsdp)
     config.data.batch = BATCH.value or config.data.batch

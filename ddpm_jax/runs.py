@@ -28,6 +28,14 @@ MAY_CHANGE = (
 )
 """Keys that may differ between a run and its continuation."""
 
+LATER = {
+    "optimizer.skip_above": 0.0,
+    "data.flip": 0.0,
+    "data.balance": [],
+    "data.balance_power": 1.0,
+}
+"""Keys that a run of an older version lacks, and what it did."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -122,10 +130,10 @@ def _stored(folder, checkpoints, until, widths, like) -> snapshots.Lazy:
 
 
 def _check_same(folder, config, data):
-    before = _flat(_read(folder, "config.json"))
+    before = LATER | _flat(_read(folder, "config.json"))
     now = _flat(json.loads(json.dumps(config.to_dict())))
     differing = [
-        f"config.{key}"
+        f"config.{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
         if (before.get(key) or None) != (now.get(key) or None)  # a key that is new
         and not key.startswith(MAY_CHANGE)
@@ -134,7 +142,7 @@ def _check_same(folder, config, data):
         differing.append("its data set")
     if differing:
         raise ValueError(
-            f"{folder}: the run there differs in {', '.join(differing)}; expected the "
+            f"{folder}: the run there differs in {'; '.join(differing)}; expected the "
             "same, or another --workdir."
         )
 

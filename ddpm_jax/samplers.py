@@ -48,6 +48,11 @@ def coefficients(
         raise ValueError("large variance: expected order 1 and eta 1.")
     logsnr, after = np.asarray(grid[:-1], float), np.asarray(grid[1:-1], float)
     h = np.diff(logsnr) / 2
+    if not (np.isfinite(logsnr).all() and (h > 0).all()):
+        raise ValueError(
+            "sampler grid: its logsnr do not rise from step to step; expected finite "
+            "ends and no more steps than the schedule has."
+        )
     sigma = _sigma(logsnr)
     a = sigma[1:] / sigma[:-1] * np.exp(-eta * h)
     b = -_alpha(after) * np.expm1(-(1 + eta) * h)

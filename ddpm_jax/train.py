@@ -20,7 +20,17 @@ from ml_collections import config_flags
 
 from ddpm_jax import build, command_line, pictures, runs
 from ddpm_jax.data import pipeline, records
-from ddpm_jax.training import distributed, monitoring, sharding, snapshots
+from ddpm_jax.planner import utilization
+from ddpm_jax.training import (
+    distributed,
+    guards,
+    monitoring,
+    profiling,
+    repro,
+    sharding,
+    snapshots,
+    weights_and_biases,
+)
 from ddpm_jax.training import state as states
 from ddpm_jax.training import step as steps
 from ddpm_jax.training.checkpoint import Checkpoints
@@ -45,10 +55,19 @@ DISTRIBUTED = flags.DEFINE_bool(
     "Slurm, GKE and JAX_COORDINATOR_ADDRESS are seen without it.",
     flag_values=FLAGS,
 )
+PROFILE = flags.DEFINE_string(
+    "profile",
+    "",
+    "Steps to trace into WORKDIR/profile, for xprof: a number, or FIRST:LAST.",
+    flag_values=FLAGS,
+)
 
 
-def train(config, workdir: Path) -> None:
-    """Train from the newest checkpoint in `workdir`, or from the start."""
+def train(config, workdir: Path, profile: str = "") -> None:
+    """Train from the newest checkpoint in `workdir`, or from the start.
+
+    `profile` is what --profile says.
+    """
 
     # ---- Everything that a mistake in the config can break, before any data ----
     mesh = sharding.make_mesh(config.train.fsdp)
@@ -60,8 +79,10 @@ def train(config, workdir: Path) -> None:
     decays = build.ema_decays(config)
     build.pick(decays, f"{config.sampler.ema:g}", "config.sampler.ema")
     build.check_parameterisation(config)
-    build.sampling(config)
+    build.sampler(config, net, schema)
     build.check_counts(config)
+    profiling.span(profile, start=0)
+    weights_and_biases.check(config)
     manifest = records.load_manifest(config.data.folder)
     build.check_data(config, schema, manifest)
     build.resolve_sampler(config, manifest)
@@ -83,15 +104,14 @@ def train(config, workdir: Path) -> None:
     where = sharding.split_state(shapes, mesh)
     gather = functools.partial(sharding.gather, mesh=mesh)
     train_step = jax.jit(
-        steps.make_step(loss, optimizer, decays, accumulate, gather),
-        in_shardings=(where, split, replicated),
-        out_shardings=(where, replicated),
+        guards.guarded(steps.make_step(loss, optimizer, decays, accumulate, gather)),
+        in_shardings=(where, replicated, split, replicated),
+        out_shardings=(where, replicated, replicated),
         donate_argnums=0,
     )
 
     # ---- State and data, new or restored ----
     workdir.mkdir(parents=True, exist_ok=True)
-    runs.begin(workdir, config, schema, manifest)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir, config.train.keep))
         start = checkpoints.start()
@@ -100,9 +120,13 @@ def train(config, workdir: Path) -> None:
                 f"config.train.steps = {config.train.steps}: {workdir} is at step "
                 f"{start} already; expected as many or more."
             )
+        runs.begin(workdir, config, schema, manifest)
         checkpoints.set_aside(after=start)
-        writer = stack.enter_context(closing(monitoring.make_writer(workdir, start)))
-        data = stack.enter_context(closing(pipeline.train_iterator(config, schema)))
+        project = config.train.get("wandb", "")
+        writer = monitoring.make_writer(workdir, start, project)
+        stack.enter_context(closing(writer))
+        data = pipeline.train_iterator(config, schema, monitoring.say)
+        stack.enter_context(closing(data))
         stop = stack.enter_context(distributed.stop_signal())
         total = None
         if start:
@@ -117,16 +141,26 @@ def train(config, workdir: Path) -> None:
         monitoring.announce(config, manifest, shapes.params, mesh.size, start)
 
         # ---- The loop ----
+        span, traces = profiling.span(profile, start), workdir / "profile"
+        train_step = profiling.Traced(train_step, span, traces, start)
+        stack.enter_context(closing(train_step))
         put = functools.partial(sharding.put, sharding=split)
         batches = pipeline.prefetch(data, put)
         show = SampleGrid(config, net, schema, workdir / "samples", writer, mesh)
-        clock = monitoring.Clock(config.data.batch)
+        kinds = [device.device_kind for device in jax.devices()]
+        mfu_per_rate = utilization.mfu_per_rate(config, kinds)
+        clock = monitoring.Clock(config.data.batch, mfu_per_rate)
+        starvation = monitoring.Starvation(config.data.workers)
+        watch = repro.Watch(workdir, config, step_key)
+        fault = jax.jit(guards.no_fault, out_shardings=replicated)()
         number, stopping = start, 0
         snapshot_every = config.ema.get("snapshot_every", 0)
         with monitoring.progress(config.train.steps, start) as bar:
             for number in range(start + 1, config.train.steps + 1):
-                batch, data_state = next(batches)
-                state, measured = train_step(state, batch, step_key)
+                with clock.waiting(state.step):
+                    batch, read = next(batches)
+                watch.note(number, read)
+                state, fault, measured = train_step(state, fault, batch, step_key)
                 total = steps.merge(total, measured)
                 bar.update()
 
@@ -135,23 +169,29 @@ def train(config, workdir: Path) -> None:
                 stopping = 0 if last else stop(number)
                 due = number % config.train.save_every == 0 or last
                 logging = number % config.train.log_every == 0 or due
-                if logging or stopping:
-                    scalars = monitoring.compute(total)
-                    monitoring.check_finite(scalars, number)
+                keeping = snapshot_every and number % snapshot_every == 0
+                if logging or keeping or stopping or watch.full:
+                    watch.check(fault, state.params)
                 if logging:
-                    writer.write_scalars(number, scalars | clock.rate(number))
+                    scalars = monitoring.compute(total) | clock.rate(number)
+                    scalars |= guards.skipped(state.optimizer)
+                    writer.write_scalars(number, scalars)
+                    starvation(number, scalars)
                     bar.set_postfix(loss=f"{scalars['loss']:.4f}")
                     total = None
-                if snapshot_every and number % snapshot_every == 0:
+                if keeping:
                     snapshots.save(workdir, number, state.ema, checkpoints.submit)
                 if due or stopping:
                     writer.flush()
-                    cursor = {"data": data_state, "averages": monitoring.pack(total)}
+                    cursor = {"data": read.after, "averages": monitoring.pack(total)}
                     checkpoints.save(number, state, cursor)
                 if stopping:
                     break
-                if number % config.train.sample_every == 0 or last:
+                showing = number % config.train.sample_every == 0 or last
+                if showing:
                     show(number, state.ema)
+                if due or showing:
+                    clock.restart(number)
         checkpoints.finish()
     if distributed.leads():
         pictures.loss_curve(workdir / "loss.png", monitoring.read_metrics(workdir))
@@ -195,7 +235,7 @@ def main():
     if not Path(path).is_file():
         raise ValueError(f"--config {path}: no such file; see configs/.")
     distributed.initialize(DISTRIBUTED.value)
-    train(CONFIG.value, Path(WORKDIR.value))
+    train(CONFIG.value, Path(WORKDIR.value), PROFILE.value)
 
 
 if __name__ == "__main__":

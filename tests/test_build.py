@@ -1,7 +1,9 @@
 """A mistake in a config costs a second: what is refused, and what the data decide."""
 
 import dataclasses
+import re
 
+import ml_collections
 import numpy as np
 import pytest
 
@@ -76,3 +78,72 @@ def test_shares_of_fields_that_are_none(tiny_config):
     schema = build.condition_schema(config)
     with pytest.raises(ValueError, match="config.sampler.shares = 'hip'"):
         build.sampler(config, build.model(config, schema), schema)
+
+
+@pytest.mark.parametrize(
+    "data, fields, message",
+    [
+        ({"flip": 1.5}, None, "config.data.flip = 1.5: expected 0 to 1."),
+        (
+            {"flip": 0.5},
+            ("view", "prosthesis_left"),
+            "config.data.flip = 0.5: prosthesis_left without prosthesis_right",
+        ),
+        ({"balance": ("hip",)}, None, "config.data.balance = 'hip': no field of the"),
+        ({"balance": ("age",)}, None, "config.data.balance = 'age': a number, which"),
+        ({"balance": ("sex", "sex")}, None, "expected a tuple of different fields"),
+        ({"balance": "sex"}, None, "config.data.balance = 'sex': expected a tuple"),
+        ({"balance_power": -0.5}, None, "balance_power = -0.5: expected 0 to 1."),
+    ],
+)
+def test_flips_and_balance_that_cannot_be(tiny_config, data, fields, message):
+    config = ml_collections.ConfigDict(tiny_config.to_dict())
+    with config.unlocked(), config.ignore_type():
+        config.data.update(data)
+    if fields:
+        config.conditioning.fields = fields
+    manifest = records.load_manifest(config.data.folder)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build.check_data(config, build.condition_schema(config), manifest)
+
+
+def test_balance_takes_fields_that_are_not_conditioned_on(tiny_config):
+    config = ml_collections.ConfigDict(tiny_config.to_dict())
+    config.conditioning.fields = ("view",)
+    config.data.balance = ("sex",)
+    manifest = records.load_manifest(config.data.folder)
+    build.check_data(config, build.condition_schema(config), manifest)
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("diffusion.schedule.low", 14.5, "config.diffusion.schedule.low = 14.5"),
+        ("diffusion.schedule.high", float("nan"), "config.diffusion.schedule"),
+        ("diffusion.weight.bias", 1000.0, "config.diffusion.weight.bias = 1000.0"),
+        ("model.dropout", 1.0, "config.model.dropout = 1.0: expected 0 to 0.95"),
+        ("model.heads", 0, "config.model.heads = 0: expected whole numbers from 1"),
+        ("model.channels", (16, 0), "config.model.channels"),
+        ("ema.widths", (0.1, 0.1), "config.ema.widths"),
+        ("sampler.grid", "discrete", "config.sampler.grid = 'discrete': expected conf"),
+    ],
+)
+def test_numbers_that_would_train_something_else(key, value, message):
+    config = tiny.get_config()
+    with config.unlocked():
+        config.update_from_flattened_dict({key: value})
+    schema = build.condition_schema(config)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build.model(config, schema)
+        build.loss_weight(config)
+        build.ema_decays(config)
+        build.sampling(config)
+
+
+def test_a_table_has_no_slope_to_weight_by():
+    """Its gradient is 0: sigmoid weighting would train nothing."""
+    config = tiny.get_config()
+    config.diffusion.schedule = {"name": "discrete_cosine", "steps": 1000}
+    config.diffusion.weight = {"name": "sigmoid"}
+    with pytest.raises(ValueError, match="sigmoid.*discrete_cosine"):
+        build.loss_weight(config)

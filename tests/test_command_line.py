@@ -77,6 +77,10 @@ def test_config_value_of_another_type(command, tmp_path):
         ("data.batch=0", ["config.data.batch = 0", "positive multiple"]),
         ("sampler.grid=linear", ["config.sampler.grid = 'linear'", "uniform_time"]),
         ("sampler.steps=0", ["sampler steps = 0", "expected 1 or more"]),
+        ("sampler.guidance_interval=(5,-5)", ["guidance_interval = (5", "lower first"]),
+        ("conditioning.drop_all=2.0", ["config.conditioning.drop_all = 2.0", "0 to 1"]),
+        ("optimizer.b1=-0.1", ["config.optimizer.b1 = -0.1", "0 to 1"]),
+        ("optimizer.clip=-1.0", ["config.optimizer.clip = -1.0", "0 or more"]),
         ("sampler.order=3", ["sampler order 3", "expected 1 or 2"]),
     ],
 )

@@ -203,6 +203,8 @@ def test_plan_on_stdout_and_as_a_row(command, tmp_path):
         (["--topology=cpu:2x2"], ["--topology cpu:2x2", "no TPU"]),
         (["--device=cpu", "--count=64"], ["--count 64", "1 CPU devices"]),
         (["--device=cpu", "--config.model.heads=5"], ["model.heads = 5", "divisor"]),
+        (["--device=cpu", "--json=no/x.json"], ["--json no/x.json", "folder that exi"]),
+        (["--device=cpu", "--markdown=docs"], ["--markdown docs", "expected a file"]),
         (["--device=cpu", "--json=README.md"], ["--json README.md", "--overwrite"]),
     ],
 )

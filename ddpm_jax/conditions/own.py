@@ -64,7 +64,7 @@ def _declared(entry) -> list[Field]:
     if not isinstance(entry, Mapping):
         raise ValueError("expected a plain dict with kind and name.")
     kind = entry.get("kind")
-    if kind not in NEEDED:
+    if not isinstance(kind, str) or kind not in NEEDED:
         raise ValueError(f"kind = {kind!r}: expected one of {', '.join(NEEDED)}.")
     needed = ("kind", "name", *NEEDED[kind])
     missing = [key for key in needed if key not in entry]
@@ -114,5 +114,5 @@ def _number(key: str, value) -> float:
         if isinstance(value, bool):
             raise ValueError
         return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{key} = {value!r}: expected a number.") from None
+    except (OverflowError, TypeError, ValueError):
+        raise ValueError(f"{key}: expected a number, not {value!r:.40}.") from None

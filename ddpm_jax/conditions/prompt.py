@@ -261,6 +261,11 @@ def _with_hidden_side(understood: list[Said], schema: Schema) -> list[Said]:
     if not views or views[0][1] not in OPPOSITE:
         return understood
     phrase, side = views[0]
+    for other, name, value in understood:
+        if name.endswith(f"_{side}") and value == value_of(schema[name], "not in view"):
+            raise ValueError(
+                f"prompt: {_quote(other)} and {_quote(phrase)} contradict each other."
+            )
     hidden = []
     for field in schema:
         if not field.name.endswith(f"_{OPPOSITE[side]}"):

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -282,6 +282,62 @@ def open_split(folder: str | Path, split: str):
     import tensorflow_datasets as tfds
 
     return tfds.builder_from_directory(str(folder)).as_data_source(split=split)
+
+
+class Entries:
+    """The examples of `open_split`, each a function from a feature's name to its value
+    as it is stored: what is not asked for costs nothing, where TFDS takes 0.3 ms."""
+
+    def __init__(self, folder: str | Path, split: str):
+        self.entries = open_split(folder, split).data_source
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> "Entry":
+        return Entry(self.entries[index])
+
+
+class Entry:
+    """One record's bytes, read by name: bytes, int or float; [n] where there are n."""
+
+    def __init__(self, entry: bytes):
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        self.features = tf_example_pb2.Example.FromString(entry).features.feature
+
+    def __getitem__(self, name: str):
+        if name not in self.features:
+            raise KeyError(name)
+        feature = self.features[name]
+        values = getattr(feature, feature.WhichOneof("kind")).value
+        return values[0] if len(values) == 1 else np.array(values)
+
+
+def read_codes(
+    folder: str | Path, split: str, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """int32 [n] codes of categorical fields of every record, in the order of
+    `open_split`. No image is decoded, but all bytes of the split are read."""
+    paths = [Path(folder) / s.file for s in load_manifest(folder).splits[split]]
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(lambda path: _shard_codes(path, names), paths))
+    table = np.concatenate(parts)
+    return {name: table[:, i] for i, name in enumerate(names)}
+
+
+def _shard_codes(path: Path, names: Sequence[str], at_once: int = 16) -> np.ndarray:
+    """int32 [records, names]."""
+    reader = ArrayRecordReader(str(path))
+    try:
+        rows = []
+        for start in range(0, reader.num_records(), at_once):
+            stop = min(start + at_once, reader.num_records())
+            for entry in map(Entry, reader.read(start, stop)):
+                rows.append([entry[name] for name in names])
+    finally:
+        reader.close()
+    return np.array(rows, np.int32).reshape(-1, len(names))
 
 
 def file_digest(path: Path) -> str:

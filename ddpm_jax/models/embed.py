@@ -32,7 +32,11 @@ class CategoricalEmbedding(nnx.Module):
 
 
 class ContinuousEmbedding(nnx.Module):
-    """An MLP on Fourier features of the standardised value; "not known" is a vector."""
+    """An MLP on Fourier features of the standardised value; "not known" is a vector.
+
+    Values beyond 4 standard deviations count as 4; the longest wave is 16 of them, so
+    that no two values within look the same.
+    """
 
     def __init__(self, field, emb, *, rngs):
         self.mean, self.std = field.mean, field.std
@@ -43,7 +47,7 @@ class ContinuousEmbedding(nnx.Module):
     def __call__(self, value):
         known = ~jnp.isnan(value)
         standard = (jnp.where(known, value, self.mean) - self.mean) / self.std
-        h = jax.nn.silu(self.dense1(fourier(jnp.clip(standard, -4, 4), -3, 2)))
+        h = jax.nn.silu(self.dense1(fourier(jnp.clip(standard, -4, 4), -4, 1)))
         return jnp.where(known[:, None], self.dense2(h), self.unknown[...][None])
 
 

@@ -29,3 +29,20 @@ DEVICES = {
     "v6e": Device("tpu", 32 * GB, 918 * TERA, TPU + "v6e"),
     "cpu": Device("cpu", HOST, 0.205 * TERA, "this memory; float32 on 2 cores of ours"),
 }
+
+KINDS = {
+    "NVIDIA A100-SXM4-40GB": "a100-40g",
+    "NVIDIA A100-PCIE-40GB": "a100-40g",
+    "NVIDIA A100-SXM4-80GB": "a100-80g",
+    "NVIDIA A100 80GB PCIe": "a100-80g",
+    "NVIDIA H100 80GB HBM3": "h100",
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5e": "v5e",
+    "TPU v5": "v5p",
+    "TPU v5p": "v5p",
+    "TPU v6 lite": "v6e",
+    "TPU v6e": "v6e",
+}
+"""JAX's `device_kind`, where it names one whole device; other forms of an H100 and
+parts of a device (MIG) have other peaks."""

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from ddpm_jax import build
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.models.functional import Network
-from ddpm_jax.training import sharding
+from ddpm_jax.training import guards, sharding
 from ddpm_jax.training import state as states
 from ddpm_jax.training import step as steps
 
@@ -33,6 +33,7 @@ class Program(NamedTuple):
 def of_config(config) -> Program:
     """Everything that a mistake in the config can break, but for the data."""
     schema = build.condition_schema(config)
+    build.check_parameterisation(config)
     net = build.model(config, schema)
     optimizer, decays = build.optimizer(config), build.ema_decays(config)
     to_x = functools.partial(steps.to_unit, bits=BITS)
@@ -47,7 +48,7 @@ def of_config(config) -> Program:
     def make_step(mesh: Mesh | None):
         options = [config.train.accumulate]
         options += [functools.partial(sharding.gather, mesh=mesh)] if mesh else []
-        return steps.make_step(loss, optimizer, decays, *options)
+        return guards.guarded(steps.make_step(loss, optimizer, decays, *options))
 
     return Program(net, schema, state, batch, make_step)
 
@@ -66,11 +67,12 @@ def trace_step(plan: Program, mesh: Mesh | None = None):
     if mesh is not None:
         state, batch, whole = shardings(plan, mesh)
         options = {
-            "in_shardings": (state, batch, whole),
-            "out_shardings": (state, whole),
+            "in_shardings": (state, whole, batch, whole),
+            "out_shardings": (state, whole, whole),
         }
     jitted = jax.jit(plan.make_step(mesh), donate_argnums=0, **options)
-    return jitted.trace(plan.state, plan.batch, _key())
+    fault = jax.eval_shape(guards.no_fault)
+    return jitted.trace(plan.state, fault, plan.batch, _key())
 
 
 def trace_sampler(plan: Program, config):

@@ -2,12 +2,11 @@
 
 import contextlib
 import json
-import math
 import os
 import sys
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +86,7 @@ _without_tensorflow()
 from clu import metric_writers, metrics, parameter_overview  # noqa: E402
 
 from ddpm_jax.data.records import Manifest  # noqa: E402
-from ddpm_jax.training import distributed  # noqa: E402
+from ddpm_jax.training import distributed, weights_and_biases  # noqa: E402
 
 
 class JsonLines:
@@ -126,19 +125,20 @@ class JsonLines:
         pass
 
 
-def make_writer(folder: Path, after: int) -> metric_writers.MultiWriter:
-    """TensorBoard events and metrics.jsonl under `folder`, by process 0 alone.
+def make_writer(
+    folder: Path, after: int, project: str = ""
+) -> metric_writers.MultiWriter:
+    """TensorBoard events and metrics.jsonl under `folder`, by process 0 alone; scalars
+    to Weights & Biases as well where a `project` is named.
 
     What they say of steps later than `after`, where the run goes on, no longer counts.
     """
     if not distributed.leads():
         return metric_writers.MultiWriter([])
-    return metric_writers.MultiWriter(
-        [
-            EventWriter(str(folder), after),
-            JsonLines(folder / "metrics.jsonl", after),
-        ]
-    )
+    remote = [weights_and_biases.WeightsAndBiases(project, folder)] if project else []
+    events = EventWriter(str(folder), after)
+    lines = JsonLines(folder / "metrics.jsonl", after)
+    return metric_writers.MultiWriter([events, lines, *remote])
 
 
 def overview(params) -> str:
@@ -192,19 +192,75 @@ def progress(total: int, start: int):
 
 
 class Clock:
-    """Images per second between two calls of `rate`; `batch` images a step."""
+    """What a step takes, and how much of it is waiting for data, between two calls of
+    `rate`; `batch` images a step, `mfu_per_rate` the MFU at one image a second, None
+    where no peak is known.
 
-    def __init__(self, batch: int):
-        self.batch, self.since, self.step = batch, None, None
+    The loop runs ahead of the device, so the time in `next(batches)` is in itself no
+    loss. A wait counts where the device has nothing left to do at its end. That bounds
+    the device's idle time from above: it may have been busy at the beginning. Asking
+    whether it is busy waits for nothing.
+    """
+
+    def __init__(
+        self,
+        batch: int,
+        mfu_per_rate: float | None = None,
+        now: Callable[[], float] = time.perf_counter,
+    ):
+        self.batch, self.mfu_per_rate, self.now = batch, mfu_per_rate, now
+        self.since, self.step, self.waited = None, None, 0.0
+
+    @contextlib.contextmanager
+    def waiting(self, newest):
+        """Around a wait for data; the device makes `newest`, a jax.Array, last."""
+        start = self.now()
+        yield
+        if newest.is_ready():
+            self.waited += self.now() - start
 
     def rate(self, step: int) -> dict[str, float]:
         """Empty at the first call, which would time the compilation."""
-        now, before = time.perf_counter(), (self.since, self.step)
-        self.since, self.step = now, step
+        now, before, waited = self.now(), (self.since, self.step), self.waited
+        self.restart(step)
         if before[0] is None or step == before[1]:
             return {}
-        seconds = (now - before[0]) / (step - before[1])
-        return {"images_per_second": self.batch / seconds}
+        spent = now - before[0]
+        seconds = spent / (step - before[1])
+        rate = self.batch / seconds
+        known = self.mfu_per_rate is not None
+        mfu = {"mfu": rate * self.mfu_per_rate} if known else {}
+        return mfu | {
+            "images_per_second": rate,
+            "step_seconds": seconds,
+            "data_wait_share": waited / spent,
+        }
+
+    def restart(self, step: int) -> None:
+        """Leave out what came since the last call of `rate`, such as saving."""
+        self.since, self.step, self.waited = self.now(), step, 0.0
+
+
+class Starvation:
+    """Says on stderr that the device waits for data: not in the first minute, when
+    nothing is read ahead, and then every ten minutes at most."""
+
+    SHARE, FIRST, THEN = 0.2, 60.0, 600.0
+
+    def __init__(self, workers: int, now: Callable[[], float] = time.monotonic):
+        self.workers, self.now, self.next = workers, now, now() + self.FIRST
+
+    def __call__(self, step: int, scalars: Mapping[str, float]) -> None:
+        share = scalars.get("data_wait_share", 0.0)
+        if share <= self.SHARE or self.now() < self.next:
+            return
+        self.next = self.now() + self.THEN
+        tqdm.write(
+            f"step {step}: {share:.0%} of the time goes into waiting for data; "
+            f"config.data.workers = {self.workers}: try more ({os.cpu_count()} cores "
+            "here).",
+            file=sys.stderr,
+        )
 
 
 def compute(averages: Mapping) -> dict[str, float]:
@@ -228,13 +284,3 @@ def unpack(saved: Mapping[str, list]) -> dict[str, metrics.Average] | None:
         for name, (total, count) in saved.items()
     }
     return averages or None
-
-
-def check_finite(scalars: Mapping[str, float], step: int) -> None:
-    """ValueError where the loss or the gradient is not finite."""
-    for name in ("loss", "grad_norm"):
-        if not math.isfinite(scalars[name]):
-            raise ValueError(
-                f"{name} is {scalars[name]} at step {step}, which is not saved; try a "
-                "smaller config.optimizer.learning_rate."
-            )

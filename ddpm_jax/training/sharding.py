@@ -61,11 +61,23 @@ def split_state(state, mesh: Mesh | AbstractMesh):
 
 
 def gather(params, mesh: Mesh):
-    """Whole parameters on every device, within a jitted program: weights travel to the
-    examples and not, as XLA may choose for small layers, the other way."""
+    """Whole parameters on every device, within a jitted program; their gradients are
+    split again. Weights travel to the examples and not, as XLA may choose for small
+    layers, the other way."""
     if mesh.shape["fsdp"] == 1:
         return params
-    return jax.lax.with_sharding_constraint(params, replicated(mesh))
+    whole, split = replicated(mesh), split_state(params, mesh)
+    constrain = jax.lax.with_sharding_constraint
+
+    @jax.custom_vjp
+    def gathered(params):
+        return constrain(params, whole)
+
+    gathered.defvjp(
+        lambda params: (gathered(params), None),
+        lambda _, grads: (constrain(grads, split),),
+    )
+    return gathered(params)
 
 
 def placed(shapes, where):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ddpm_jax.conditions.presets import PELVIS
-from ddpm_jax.models import layers
+from ddpm_jax.models import embed, layers
 from ddpm_jax.models.functional import network
 from ddpm_jax.models.ruvit import RUViT
 from ddpm_jax.models.unet import UNet
@@ -262,3 +262,13 @@ def test_rotary_positions_are_of_the_image_not_of_the_grid():
         for angles in (layers.rotary_angles(2, 2, 8), layers.rotary_angles(8, 8, 8))
     ]
     np.testing.assert_allclose(spans[0] / 1.0, spans[1] / 1.75, 1e-5)
+
+
+def test_no_two_values_of_a_continuous_field_look_the_same():
+    """Fourier features of the standardised value, 4 deviations either way: the longest
+    wave must be longer than all of them."""
+    standard = jnp.linspace(-4, 4, 161)
+    features = np.asarray(embed.fourier(standard, -4, 1))
+    distance = np.linalg.norm(features[:, None] - features[None], axis=-1)
+    apart = np.abs(np.subtract.outer(standard, standard)) > 0.2
+    assert distance[apart].min() > 0.1

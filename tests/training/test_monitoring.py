@@ -14,7 +14,7 @@ import pytest
 from clu import metrics
 from PIL import Image
 
-from ddpm_jax import bands
+from ddpm_jax import bands, runs
 from ddpm_jax.training import monitoring
 from ddpm_jax.training import step as steps
 
@@ -33,12 +33,19 @@ def events(tiny_run):
 
 def test_scalars_reach_tensorboard(events, tiny_run):
     lines = monitoring.read_metrics(tiny_run)
-    assert {"loss", "grad_norm"} <= set(events.Tags()["scalars"])
-    scalars = {event.step: event.value for event in events.Scalars("loss")}
-    assert scalars == {
-        line["step"]: pytest.approx(line["loss"], rel=1e-6) for line in lines
-    }
-    assert sorted(scalars) == [1, 2, 3, 4]
+    names = {name for line in lines for name in line} - {"step"}
+    assert {"loss", "grad_norm", "images_per_second"} <= names
+    assert set(bands.names(16, 16)) <= names
+    assert any(name.startswith("v_mse/logsnr_") for name in names)
+    assert names == set(events.Tags()["scalars"])
+    for name in names:
+        scalars = {event.step: event.value for event in events.Scalars(name)}
+        assert scalars == {
+            line["step"]: pytest.approx(line[name], rel=1e-6)
+            for line in lines
+            if name in line
+        }
+    assert len(events.Scalars("loss")) == 4
 
 
 def test_images_and_texts_reach_tensorboard(events, tiny_run):
@@ -46,9 +53,13 @@ def test_images_and_texts_reach_tensorboard(events, tiny_run):
     (shown,) = events.Images("samples")
     with Image.open(tiny_run / "samples" / "step_0000004.png") as sheet:
         assert shown.step == 4 and (shown.width, shown.height) == sheet.size
-    texts = events.Tags()["tensors"]
-    assert any("parameters" in tag for tag in texts)
-    assert any("config" in tag for tag in texts)
+    texts = {
+        name: events.Tensors(f"{name}/text_summary")[0].tensor_proto.string_val[0]
+        for name in ("parameters", "config")
+    }
+    count = sum(p.size for p in runs.load(tiny_run).params.values())
+    assert f"Total: {count:,}" in texts["parameters"].decode()
+    assert '"image_size": 16' in texts["config"].decode()
 
 
 def test_metrics_jsonl(tiny_run):
@@ -60,7 +71,9 @@ def test_metrics_jsonl(tiny_run):
         assert any(name.startswith("v_mse/logsnr_") for name in entry)
         assert set(bands.names(16, 16)) <= set(entry)
     assert "images_per_second" not in entries[0]  # that step was compiled
-    assert all(entry["images_per_second"] > 0 for entry in entries[1:])
+    for entry in entries[1:]:
+        assert entry["images_per_second"] * entry["step_seconds"] == pytest.approx(8)
+        assert 0 <= entry["data_wait_share"] < 1
 
 
 def test_loss_curve(tiny_run):
@@ -157,3 +170,60 @@ def test_training_imports_no_tensorflow():
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Device:
+    """What `Clock` asks of an array: whether the device has made it by `until`."""
+
+    def __init__(self, time, until):
+        self.time, self.until = time, until
+
+    def is_ready(self):
+        return self.time[0] >= self.until
+
+
+def test_a_wait_counts_where_the_device_has_run_dry():
+    time = [0.0]
+    clock = monitoring.Clock(batch=6, now=lambda: time[0])
+
+    def step(wait, busy_until):
+        with clock.waiting(Device(time, busy_until)):
+            time[0] += wait
+        time[0] += 1.0
+
+    step(wait=7.0, busy_until=0.0)
+    assert clock.rate(1) == {}
+    step(wait=2.0, busy_until=8.0)  # out of work when it began
+    step(wait=2.0, busy_until=12.5)  # out of work when it ended
+    step(wait=2.0, busy_until=99.0)  # the loop is ahead of the device
+    assert clock.rate(4) == {
+        "images_per_second": 2.0,
+        "step_seconds": 3.0,
+        "data_wait_share": pytest.approx(4 / 9),
+    }
+    step(wait=0.0, busy_until=99.0)
+    assert clock.rate(5)["data_wait_share"] == 0.0
+
+
+def test_saving_is_no_part_of_a_step():
+    time = [0.0]
+    clock = monitoring.Clock(batch=1, now=lambda: time[0])
+    clock.rate(1)
+    time[0] += 100
+    clock.restart(1)
+    time[0] += 4
+    assert clock.rate(3)["step_seconds"] == 2.0
+    assert clock.rate(3) == {}
+
+
+def test_starvation_is_said_now_and_then(capsys):
+    time = [0.0]
+    say = monitoring.Starvation(workers=3, now=lambda: time[0])
+    said = []
+    for time[0], share in [(0, 0.9), (61, 0.1), (70, 0.21), (71, 0.9), (671, 0.5)]:
+        say(7, {"data_wait_share": share})
+        said.append(capsys.readouterr().err)
+    assert [bool(line) for line in said] == [False, False, True, False, True]
+    assert said[2].startswith("step 7: 21% of the time goes into waiting for data;")
+    assert "config.data.workers = 3: try more" in said[2]
+    say(8, {})

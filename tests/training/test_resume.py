@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from ddpm_jax import build, command_line, train
-from ddpm_jax.data import pipeline
+from ddpm_jax import build, command_line, runs, train
+from ddpm_jax.data import pipeline, records
 from ddpm_jax.training import monitoring, state
 from ddpm_jax.training import step as steps
 from ddpm_jax.training.checkpoint import Checkpoints
@@ -86,9 +86,35 @@ def test_finished_run_is_left_as_it_is(tiny_config, tiny_run, tmp_path):
 def test_another_config_is_refused(tiny_config, tiny_run):
     config = tiny_config.copy_and_resolve_references()
     config.model.emb = 64
+    config.optimizer.skip_above = 10.0  # its state is in the checkpoint
     config.train.log_every = 3  # may change
-    with pytest.raises(ValueError, match="differs in config.model.emb; expected the"):
+    with pytest.raises(ValueError) as raised:
         train.train(config, tiny_run)
+    assert (
+        "differs in config.model.emb: 32 -> 64; config.optimizer.skip_above: 0.0 -> "
+        "10.0; expected the same, or another --workdir."
+    ) in str(raised.value)
+
+
+@pytest.mark.parametrize("key, value", [("flip", 0.5), ("balance", ("view",))])
+def test_a_run_from_before_flips_and_balance(
+    tiny_config, tiny_run, tmp_path, key, value
+):
+    """Its config.json lacks the keys; it goes on as it began, and not otherwise."""
+    path = shutil.copytree(tiny_run, tmp_path / "run") / "config.json"
+    stored = json.loads(path.read_text())
+    for name in ("flip", "balance", "balance_power"):
+        del stored["data"][name]
+    path.write_text(json.dumps(stored))
+    config = tiny_config.copy_and_resolve_references()
+    config.data[key] = value
+    with pytest.raises(
+        ValueError, match=f"differs in config.data.{key}: .* -> .*; exp"
+    ):
+        train.train(config, path.parent)
+    schema = build.condition_schema(config)
+    manifest = records.load_manifest(tiny_config.data.folder)
+    runs.begin(path.parent, tiny_config, schema, manifest)
 
 
 def test_another_data_set_is_refused(tiny_config, tiny_run, tmp_path):
