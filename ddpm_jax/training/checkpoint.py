@@ -13,7 +13,7 @@ import logging as standard_logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -173,14 +173,15 @@ class Checkpoints:
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, *raised) -> None:
+    def __exit__(self, kind, raised, traceback) -> None:
         """Wait for what is being saved, whatever ends the run."""
         try:
             self._background.finish()
         except OSError as error:
-            if kind is None:
+            if raised is None:
                 raise
-            logging.warning("%s", error)
+            if not any(error is told for told in _chain(raised)):
+                logging.warning("%s", error)
         finally:
             self._background.close()
             self.orbax.close()
@@ -244,6 +245,13 @@ class Checkpoints:
 
     def _list(self, step) -> Path:
         return self.lists / f"{step}.json"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, the one that was handled when it was raised, and so on."""
+    while error is not None:
+        yield error
+        error = error.__context__
 
 
 def checksums(folder: Path) -> dict[str, str]:

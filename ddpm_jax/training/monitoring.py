@@ -10,40 +10,67 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 
 class EventWriter:
-    """`clu.metric_writers.SummaryWriter` over tensorboardX, not TensorFlow."""
+    """`clu.metric_writers.SummaryWriter` over tensorboardX, not TensorFlow.
+
+    Events are written where they are made: tensorboardX's own thread would die of a
+    full disk and leave the run waiting for it.
+    """
 
     def __init__(self, logdir: str, after: int):
         """TensorBoard hides what earlier files say of steps later than `after`."""
-        self._events = SummaryWriter(logdir, purge_step=after + 1)
+        prefix, suffix = os.path.join(logdir, "events"), f".{os.getpid()}"
+        self._logdir = logdir
+        with _named(f"{logdir}: events"):
+            self._file = EventsWriter(prefix, suffix)
+        self._add(after + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write_scalars(self, step, scalars):
         for name, value in scalars.items():
-            self._events.add_scalar(name, float(value), step)
+            self._add(step, summary=summary.scalar(name, float(value)))
 
     def write_images(self, step, images):
         for name, value in images.items():
             form = "HWC" if value.ndim == 3 else "NHWC"
-            self._events.add_images(name, value, step, dataformats=form)
+            self._add(step, summary=summary.image(name, value, dataformats=form))
 
     def write_texts(self, step, texts):
         for name, value in texts.items():
-            self._events.add_text(name, value, step)
+            self._add(step, summary=summary.text(name, value))
 
     def write_hparams(self, hparams):
-        self._events.add_text(
-            "config", json.dumps(dict(hparams), indent=1, default=str)
-        )
+        said = json.dumps(dict(hparams), indent=1, default=str)
+        self.write_texts(0, {"config": said})
 
     def flush(self):
-        self._events.flush()
+        with _named(f"{self._logdir}: events"):
+            self._file.flush()
 
     def close(self):
-        self._events.close()
+        with _named(f"{self._logdir}: events"):
+            self._file.close()
+
+    def _add(self, step, **what):
+        with _named(f"{self._logdir}: events"):
+            self._file.write_event(Event(wall_time=time.time(), step=int(step), **what))
+
+
+@contextlib.contextmanager
+def _named(what: str):
+    """An OSError that says what was not written, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{what}: not written ({error.strerror}); the last checkpoint is intact. "
+            "Make room, then run the same command again."
+        ) from error
 
 
 def _without_tensorflow():
@@ -79,14 +106,8 @@ class JsonLines:
 
     def write_scalars(self, step, scalars):
         values = {name: float(value) for name, value in scalars.items()}
-        try:
-            with open(self._path, "a") as file:
-                file.write(json.dumps({"step": step} | values) + "\n")
-        except OSError as error:
-            raise OSError(
-                f"{self._path}: not written ({error.strerror}); the last checkpoint is "
-                "intact. Make room, then run the same command again."
-            ) from error
+        with _named(str(self._path)), open(self._path, "a") as file:
+            file.write(json.dumps({"step": step} | values) + "\n")
 
     def write_images(self, step, images):
         pass

@@ -49,7 +49,7 @@ def save(
     tracks = sharding.to_host(tracks)
     if distributed.leads():
         named = {
-            f"{width}/{name}": value.copy()  # on CPUs a view of what is donated
+            f"{width}/{name}": value
             for width, params in tracks.items()
             for name, value in params.items()
         }

@@ -1,6 +1,6 @@
 """Trainings that are killed at random moments, without the seconds of an import each.
 
-    python -m tests.training.kills DATA FOLDER KILLS SEED
+    python -m tests.training.kills DATA FOLDER STEPS KILLS SEED
 
 Trains configs/tiny.py undisturbed in FOLDER/whole, then in FOLDER/killed, stopped
 KILLS times, and prints one line of JSON: signals and exit statuses. Each is a fork of
@@ -22,24 +22,23 @@ from absl import flags
 from configs import tiny
 from ddpm_jax import command_line, train
 
-STEPS = 200
 PATIENCE = 120
 """Seconds after which a training that should end has hung."""
 
 
-def config_of(data: str):
+def config_of(data: str, steps: int):
     config = tiny.get_config()
     config.data.folder = data
     config.data.verify = False
     config.ema.widths = (0.05, 0.10)
     config.ema.snapshot_every = 10
     config.train.update(
-        steps=STEPS, log_every=3, save_every=5, sample_every=STEPS, sample_count=1
+        steps=steps, log_every=3, save_every=5, sample_every=steps, sample_count=1
     )
     return config
 
 
-def start(data: str, workdir: Path) -> int:
+def start(config, workdir: Path) -> int:
     """The process id of a training of its own."""
     process = os.fork()
     if process:
@@ -52,9 +51,7 @@ def start(data: str, workdir: Path) -> int:
         os.dup2(said, 1)
         os.dup2(said, 2)
         sys.argv = ["train"]
-        command_line.run(
-            lambda: train.train(config_of(data), workdir), "", flags.FlagValues()
-        )
+        command_line.run(lambda: train.train(config, workdir), "", flags.FlagValues())
         status = 0
     except SystemExit as stop:
         status = stop.code
@@ -82,11 +79,11 @@ def lines(workdir: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def attempt(data: str, workdir: Path, rng, share: float) -> tuple[str, int]:
+def attempt(config, workdir: Path, rng, share: float) -> tuple[str, int]:
     """Start, stop at a random moment, (signal, exit status): one in four while it
     starts, the others in the steps that make `share` of the lines, twice on average."""
     number = signal.SIGKILL if rng.uniform() < 0.5 else signal.SIGTERM
-    before, process = lines(workdir), start(data, workdir)
+    before, process = lines(workdir), start(config, workdir)
     status = None
     if rng.uniform() < 0.25:
         status = ended(process, rng.uniform(0, 3))
@@ -107,18 +104,19 @@ def attempt(data: str, workdir: Path, rng, share: float) -> tuple[str, int]:
     return "", status
 
 
-def main(data: str, folder: str, kills: str, seed: str) -> None:
+def main(data: str, folder: str, steps: str, kills: str, seed: str) -> None:
+    config = config_of(data, int(steps))
     jax.config.update("jax_compilation_cache_dir", f"{folder}/compiled")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     rng = np.random.default_rng(int(seed))
     whole, killed = Path(folder) / "whole", Path(folder) / "killed"
-    assert ended(start(data, whole), 5 * PATIENCE) == 0, whole.with_suffix(".log")
+    assert ended(start(config, whole), 5 * PATIENCE) == 0, whole.with_suffix(".log")
     left, found = int(kills), []
     share = lines(whole) / (left + 1)
     for _ in range(left):
-        found.append(attempt(data, killed, rng, share))
+        found.append(attempt(config, killed, rng, share))
         print(len(found), found[-1], lines(killed), file=sys.stderr, flush=True)
-    found.append(("", ended(start(data, killed), 5 * PATIENCE)))
+    found.append(("", ended(start(config, killed), 5 * PATIENCE)))
     print(json.dumps(found))
 
 

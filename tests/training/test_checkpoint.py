@@ -306,6 +306,17 @@ def test_a_failure_while_verifying_shows_at_the_next_look(tmp_path, monkeypatch,
         assert checkpoints.start() == 1 and checkpoints.fault(1) is None
 
 
+def test_a_failure_that_the_next_save_meets_is_told_once(tmp_path, monkeypatch, warned):
+    monkeypatch.setattr("ddpm_jax.training.checkpoint.checksums", full)
+    with (
+        pytest.raises(OSError, match="checkpoints/1: checkpoint not written .No space"),
+        Checkpoints(tmp_path) as checkpoints,
+    ):
+        checkpoints.save(1, small_state(1), {})
+        checkpoints.save(2, small_state(2), {})
+    assert warned == []
+
+
 def test_a_folder_that_is_removed_meanwhile(tmp_path):
     with pytest.raises(OSError) as raised, Checkpoints(tmp_path) as checkpoints:
         held = threading.Event()

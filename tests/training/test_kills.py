@@ -31,15 +31,15 @@ def same_files(one, other):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [3, 25])
-def test_a_killed_run_is_the_whole_run(tiny_data, tmp_path, count):
+@pytest.mark.parametrize("steps, count", [(20, 3), (200, 25)])
+def test_a_killed_run_is_the_whole_run(tiny_data, tmp_path, steps, count):
     """SIGKILL and SIGTERM, half of each, while it starts and while it trains: the same
     parameters, moments, averages, position in the data and lines of metrics.jsonl."""
     import jax
 
     command = [sys.executable, "-m", "tests.training.kills"]
     result = subprocess.run(
-        [*command, str(tiny_data), str(tmp_path), str(count), "0"],
+        [*command, *map(str, (tiny_data, tmp_path, steps, count, 1))],
         capture_output=True,
         text=True,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
@@ -52,10 +52,10 @@ def test_a_killed_run_is_the_whole_run(tiny_data, tmp_path, count):
         by_now = {"SIGKILL": {-signal.SIGKILL}, "SIGTERM": {-signal.SIGTERM, 75}}
         assert status in by_now.get(sent, {0}), said
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    config = kills.config_of(str(tiny_data))
-    states = [saved(config, workdir, kills.STEPS) for workdir in (whole, killed)]
+    config = kills.config_of(str(tiny_data), steps)
+    states = [saved(config, workdir, steps) for workdir in (whole, killed)]
     (state1, data1), (state2, data2) = states
-    assert int(state1.step) == kills.STEPS and data1 == data2
+    assert int(state1.step) == steps and data1 == data2
     assert jax.tree.structure(state1) == jax.tree.structure(state2)
     jax.tree.map(np.testing.assert_array_equal, state1, state2)
     entries = [monitoring.read_metrics(workdir) for workdir in (whole, killed)]
@@ -63,5 +63,5 @@ def test_a_killed_run_is_the_whole_run(tiny_data, tmp_path, count):
     lines = (killed / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == len(entries[0])
     averages = [sorted((w / "ema").glob("*.safetensors")) for w in (whole, killed)]
-    assert len(averages[0]) == kills.STEPS // 10
+    assert len(averages[0]) == steps // 10
     same_files(*averages)

@@ -1,6 +1,8 @@
 """What a run leaves behind to look at, read back by the programs that will."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -138,6 +140,23 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(OSError) as raised:
         writer.write_scalars(1, {"loss": 1.0})
     assert str(raised.value).startswith(f"{path}: not written (Is a directory); the")
+
+
+@pytest.mark.parametrize("method", ["write_event", "flush", "close"])
+def test_events_that_cannot_be_written_end_the_run(tmp_path, monkeypatch, method):
+    """And not a thread that the run would then wait for."""
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = monitoring.make_writer(tmp_path, after=0)
+    monkeypatch.setattr(monitoring.EventsWriter, method, full)
+    with pytest.raises(OSError, match="events: not written .No space left on device"):
+        writer.write_scalars(1, {"loss": 1.0})
+        writer.flush()
+        writer.close()
+    monkeypatch.undo()
+    writer.close()
 
 
 def test_metrics_where_there_are_none(tmp_path):
