@@ -41,7 +41,7 @@ CONFIGS = {"tiny": (tiny, 200), "quickstart": (quickstart, 15)}
 
 def make_step(config, schema, bits: int) -> tuple[Callable, states.State]:
     net, optimizer = build.model(config, schema), build.optimizer(config)
-    decays = build.ema_decays(config)
+    decays = build.ema_rates(config)
     to_x = functools.partial(steps.to_unit, bits=bits)
     step = steps.make_step(
         build.training_loss(config, net, schema, to_x), optimizer, decays

@@ -338,9 +338,9 @@ def optimizer(config) -> optax.GradientTransformation:
     return guards.skip_spikes(adamw, above) if above else adamw
 
 
-def ema_decays(config) -> dict[str, Callable]:
-    """step -> decay, by the name of the track; config.ema.name is power or constant."""
-    kinds = {"power": ema.power_decay, "constant": ema.constant_decay}
+def ema_rates(config) -> dict[str, Callable]:
+    """step -> rate, by the name of the track; config.ema.name is power or constant."""
+    kinds = {"power": ema.power_rate, "constant": ema.constant_rate}
     make = pick(kinds, config.ema.name, "config.ema.name")
     if config.ema.name == "constant" and config.ema.get("snapshot_every", 0):
         raise ValueError(

@@ -35,27 +35,29 @@ def gamma_from_width(width: float) -> float:
     return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
 
 
-def power_decay(width: float):
-    """Decay (1 - 1 / t)^(gamma + 1) at step t = 1, 2, … (Karras et al., 2024, eq. 127).
+def power_rate(width: float):
+    """1 - (1 - 1 / t)^(gamma + 1) at step t = 1, 2, … (Karras et al., 2024, eq. 127).
 
-    The first step has decay 0: the average forgets the initial parameters.
+    The share of the newest parameters: 1 at the first step, which forgets the initial
+    ones. Late in a run it is small, and 1 minus a decay would lose its digits.
     """
     exponent = gamma_from_width(width) + 1
-    return lambda step: (1 - 1 / jnp.maximum(step, 1)) ** exponent
+    return lambda step: -jnp.expm1(exponent * jnp.log1p(-1 / jnp.maximum(step, 1)))
 
 
-def constant_decay(decay: float):
+def constant_rate(decay: float):
     """The plain average of the published model, e.g. 0.9999."""
     if not 0 <= decay < 1:
         raise ValueError(f"EMA decay = {decay}: expected 0 to less than 1.")
-    return lambda step: decay
+    return lambda step: 1 - decay
 
 
-def update(tracks: Tracks, params: Params, step, decays) -> Tracks:
-    """Tracks after step `step` = 1, 2, …; `decays` maps each name to step -> decay."""
+def update(tracks: Tracks, params: Params, step, rates) -> Tracks:
+    """Tracks after step `step` = 1, 2, …; `rates` maps each name to step -> share of
+    `params`."""
 
     def blend(name):
-        rate = 1 - decays[name](step)
+        rate = rates[name](step)
         return jax.tree.map(lambda e, p: e + rate * (p - e), tracks[name], params)
 
     return {name: blend(name) for name in tracks}

@@ -82,7 +82,7 @@ def load(folder: str | Path, ema: str | None = None) -> Run:
         config = ml_collections.ConfigDict(config)
         schema = Schema.from_json(data["schema"])
         net = build.model(config, schema)
-        widths = build.ema_decays(config)
+        widths = build.ema_rates(config)
         width = _width(config.sampler.ema if ema is None else ema)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(

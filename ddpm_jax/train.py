@@ -76,8 +76,8 @@ def train(config, workdir: Path, profile: str = "") -> None:
     schema = build.condition_schema(config)
     net = build.model(config, schema)
     optimizer = build.optimizer(config)
-    decays = build.ema_decays(config)
-    build.pick(decays, f"{config.sampler.ema:g}", "config.sampler.ema")
+    rates = build.ema_rates(config)
+    build.pick(rates, f"{config.sampler.ema:g}", "config.sampler.ema")
     build.check_parameterisation(config)
     build.sampler(config, net, schema)
     build.check_counts(config)
@@ -93,7 +93,7 @@ def train(config, workdir: Path, profile: str = "") -> None:
     loss = build.training_loss(config, net, schema, to_x)
 
     def create(key):
-        return states.create(net.init(key), optimizer, decays)
+        return states.create(net.init(key), optimizer, rates)
 
     replicated, split = sharding.replicated(mesh), sharding.split_batch(mesh)
     make_keys = jax.jit(
@@ -104,7 +104,7 @@ def train(config, workdir: Path, profile: str = "") -> None:
     where = sharding.split_state(shapes, mesh)
     gather = functools.partial(sharding.gather, mesh=mesh)
     train_step = jax.jit(
-        guards.guarded(steps.make_step(loss, optimizer, decays, accumulate, gather)),
+        guards.guarded(steps.make_step(loss, optimizer, rates, accumulate, gather)),
         in_shardings=(where, replicated, split, replicated),
         out_shardings=(where, replicated, replicated),
         donate_argnums=0,

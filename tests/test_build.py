@@ -136,7 +136,7 @@ def test_numbers_that_would_train_something_else(key, value, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         build.model(config, schema)
         build.loss_weight(config)
-        build.ema_decays(config)
+        build.ema_rates(config)
         build.sampling(config)
 
 

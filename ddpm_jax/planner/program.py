@@ -35,11 +35,11 @@ def of_config(config) -> Program:
     schema = build.condition_schema(config)
     build.check_parameterisation(config)
     net = build.model(config, schema)
-    optimizer, decays = build.optimizer(config), build.ema_decays(config)
+    optimizer, rates = build.optimizer(config), build.ema_rates(config)
     to_x = functools.partial(steps.to_unit, bits=BITS)
     loss = build.training_loss(config, net, schema, to_x)
     state = jax.eval_shape(
-        lambda key: states.create(net.init(key), optimizer, decays), _key()
+        lambda key: states.create(net.init(key), optimizer, rates), _key()
     )
     count, size = config.data.batch, config.image_size
     image = jax.ShapeDtypeStruct((count, size, size), jnp.uint16)
@@ -48,7 +48,7 @@ def of_config(config) -> Program:
     def make_step(mesh: Mesh | None):
         options = [config.train.accumulate]
         options += [functools.partial(sharding.gather, mesh=mesh)] if mesh else []
-        return guards.guarded(steps.make_step(loss, optimizer, decays, *options))
+        return guards.guarded(steps.make_step(loss, optimizer, rates, *options))
 
     return Program(net, schema, state, batch, make_step)
 

@@ -23,7 +23,7 @@ def to_unit(image, bits: int):
 def make_step(
     loss: Callable,
     optimizer: optax.GradientTransformation,
-    decays: dict,
+    rates: dict,
     accumulate: int = 1,
     gather: Callable = lambda params: params,
 ) -> Callable:
@@ -48,7 +48,7 @@ def make_step(
         updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         count = state.step + 1
-        tracks = ema.update(state.ema, params, count, decays)
+        tracks = ema.update(state.ema, params, count, rates)
         measured = summarise(value, optax.tree.norm(grads), detail)
         return State(count, params, opt_state, tracks), measured
 

@@ -15,7 +15,7 @@ from ddpm_jax.training import state as states
 from ddpm_jax.training import step as steps
 from ddpm_jax.training.checkpoint import Checkpoints
 
-DECAYS = {"0.1": ema.power_decay(0.1)}
+DECAYS = {"0.1": ema.power_rate(0.1)}
 KEY = jax.random.key(0)
 
 

@@ -22,7 +22,7 @@ def saved(config, workdir, step):
     """Everything in a checkpoint: (state, position in the data)."""
     net = build.model(config, build.condition_schema(config))
     like = state.create(
-        net.init(jax.random.key(0)), build.optimizer(config), build.ema_decays(config)
+        net.init(jax.random.key(0)), build.optimizer(config), build.ema_rates(config)
     )
     with Checkpoints(workdir) as checkpoints:
         return checkpoints.restore(step, like)
