@@ -12,6 +12,7 @@ import json
 import logging as standard_logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -281,13 +282,29 @@ def _sync(path: Path) -> None:
 
 
 def _say_errors_once() -> None:
-    """What Orbax's threads log of a failed save goes: `check` or `finish` raises it."""
-    logging.get_absl_logger().addFilter(_not_of_orbax)
+    """What Orbax's threads say of a failed save goes: `check` or `finish` raises it."""
+    for logger in (logging.get_absl_logger(), standard_logging.getLogger("asyncio")):
+        logger.addFilter(_not_of_orbax)
+    if sys.unraisablehook is not _hook:
+        global _hook_before
+        _hook_before, sys.unraisablehook = sys.unraisablehook, _hook
+
+
+_hook_before = sys.unraisablehook
 
 
 def _not_of_orbax(record: standard_logging.LogRecord) -> bool:
-    ours = "orbax" not in Path(record.pathname).parts
-    return ours or record.levelno < standard_logging.ERROR
+    orbax = "orbax" in Path(record.pathname).parts or (
+        record.name == "asyncio" and "orbax" in record.getMessage()
+    )
+    return not orbax or record.levelno < standard_logging.ERROR
+
+
+def _hook(unraisable) -> None:
+    """But for TensorStore's later writes, which find Orbax's event loop closed."""
+    trace = unraisable.exc_traceback
+    if trace is None or trace.tb_frame.f_code.co_name != "call_soon_threadsafe":
+        _hook_before(unraisable)
 
 
 def _abstract(tree):

@@ -14,7 +14,7 @@ from ddpm_jax.training import monitoring
 from tests.training import kills
 from tests.training.test_resume import saved
 
-TIMES = {"images_per_second"}
+TIMES = {"images_per_second", "step_seconds", "data_wait_share", "mfu"}
 
 
 def without_times(entries):
