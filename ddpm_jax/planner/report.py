@@ -158,23 +158,28 @@ def remarks(plan: Plan) -> list[str]:
 def markdown_row(plan: Plan) -> str:
     """One row below `HEADER`."""
     total = plan.memory.total
-    needed = "?" if total is None else f"{total / GB:.1f}"
+    needed = "?" if total is None else _short(total / GB)
     fits = "yes" if plan.fits else plan.memory.refusal or "no"
     cells = [
         *(plan.config, f"{plan.size}²", plan.batch, f"{plan.count} x {plan.device}"),
-        f"{plan.parameters / 1e6:.1f} M",
-        f"{plan.forward / 1e9:,.1f} / {plan.step / 1e9:,.0f}",
+        f"{_short(plan.parameters / 1e6)} M",
+        f"{_short(plan.forward / 1e9)} / {_short(plan.step / 1e9)}",
         f"{needed} of {plan.limits.memory / GB:.0f}",
         *(fits, plan.compiler),
-        f"{plan.images_per_second:,.0f}",
-        f"{plan.device_hours:,.0f}",
-        f"{plan.seconds_per_1000:,.0f}",
+        _short(plan.images_per_second),
+        _short(plan.device_hours),
+        _short(plan.seconds_per_1000),
     ]
     return "| " + " | ".join(map(str, cells)) + " |\n"
 
 
 def _lines(rows: list[tuple[str, str, str]]) -> list[str]:
     return [f"  {a:<22} {b:>20}   {c}".rstrip() for a, b, c in rows]
+
+
+def _short(value: float) -> str:
+    """Three digits, or all before the point: 0.0541, 28.4, 1,475."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _xla(value: float) -> str:

@@ -52,7 +52,7 @@ def virtual(count: int, fsdp: int = 1) -> Target:
     return Target(
         sharding.make_mesh(fsdp, devices),
         "cpu",
-        f"XLA's CPU backend, {count} virtual devices",
+        f"XLA's CPU backend, {count} virtual device(s)",
     )
 
 

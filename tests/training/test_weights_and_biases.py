@@ -45,7 +45,7 @@ def client(monkeypatch):
 
 
 def write_all(folder, config):
-    writer = monitoring.make_writer(folder, "hips")
+    writer = monitoring.make_writer(folder, 0, "hips")
     writer.write_hparams(config.to_dict())
     writer.write_scalars(3, {"loss": np.float32(0.5)})
     writer.write_texts(3, {"parameters": "table"})
@@ -77,7 +77,7 @@ def test_a_run_that_goes_on_keeps_its_identity(client, tmp_path):
 
 def test_off_by_default(client, tmp_path):
     assert tiny.get_config().train.wandb == ""
-    monitoring.make_writer(tmp_path, "").close()
+    monitoring.make_writer(tmp_path, 0, "").close()
     assert not client.started and not (tmp_path / "wandb_id").exists()
 
 
