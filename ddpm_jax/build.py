@@ -109,8 +109,7 @@ def check_data(config, schema: Schema, manifest: Manifest) -> None:
 
 def _check_flip(config, schema: Schema) -> None:
     flip = config.data.get("flip", 0.0)
-    if not 0 <= flip <= 1:
-        raise ValueError(f"config.data.flip = {flip:g}: expected 0 to 1.")
+    within("config.data.flip", flip, 0, 1)
     if flip:
         try:
             augment.Mirror.of(schema)
@@ -134,8 +133,7 @@ def _check_balance(config, stored: Schema) -> None:
                 f"config.data.balance = {name!r}: {fault}; expected some of "
                 f"{', '.join(allowed)}."
             )
-    if not 0 <= power <= 1:
-        raise ValueError(f"config.data.balance_power = {power:g}: expected 0 to 1.")
+    within("config.data.balance_power", power, 0, 1)
 
 
 def _whole(where: str, value, low: int) -> None:
@@ -317,9 +315,16 @@ def optimizer(config) -> optax.GradientTransformation:
     With `config.optimizer.skip_above` steps of far too large a gradient are left out.
     """
     options = config.optimizer
-    highest = {"learning_rate": np.inf, "b1": 1, "b2": 1, "warmup": np.inf}
-    for name, high in (highest | {"weight_decay": 1, "clip": np.inf}).items():
-        within(f"config.optimizer.{name}", options[name], 0, high)
+    ranges = {
+        "learning_rate": (0, np.inf),
+        "b1": (0, 0.99999),
+        "b2": (0, 0.99999),
+        "warmup": (0, np.inf),
+        "weight_decay": (0, 1),
+        "clip": (1e-6, np.inf),
+    }
+    for name, (low, high) in ranges.items():
+        within(f"config.optimizer.{name}", options[name], low, high)
     adamw = optax.chain(
         optax.clip_by_global_norm(options.clip),
         optax.adamw(

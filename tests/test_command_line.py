@@ -79,8 +79,10 @@ def test_config_value_of_another_type(command, tmp_path):
         ("sampler.steps=0", ["sampler steps = 0", "expected 1 or more"]),
         ("sampler.guidance_interval=(5,-5)", ["guidance_interval = (5", "lower first"]),
         ("conditioning.drop_all=2.0", ["config.conditioning.drop_all = 2.0", "0 to 1"]),
-        ("optimizer.b1=-0.1", ["config.optimizer.b1 = -0.1", "0 to 1"]),
-        ("optimizer.clip=-1.0", ["config.optimizer.clip = -1.0", "0 or more"]),
+        ("optimizer.b1=-0.1", ["config.optimizer.b1 = -0.1", "0 to 0.99999"]),
+        ("optimizer.b2=1.0", ["config.optimizer.b2 = 1.0", "0 to 0.99999"]),
+        ("optimizer.clip=0.0", ["config.optimizer.clip = 0.0", "1e-06 or more"]),
+        ("optimizer.clip=-1.0", ["config.optimizer.clip = -1.0", "1e-06 or more"]),
         ("sampler.order=3", ["sampler order 3", "expected 1 or 2"]),
     ],
 )
