@@ -125,9 +125,9 @@ def test_twenty_kills_and_a_rerun_give_the_same_bytes(whole, tmp_path):
             process.wait(rng.uniform(0.3, 1) * longest)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL
+        if process.wait() == -signal.SIGKILL:
             killed += 1
-        else:
+        else:  # it may have ended between the time and the signal
             assert process.returncode == 0
             longest = time.monotonic() - started
             shutil.rmtree(out)
