@@ -173,14 +173,19 @@ def check_counts(config) -> None:
         )
 
 
-def model(config, schema: Schema) -> Network:
-    """The network of `config.model`, tried abstractly at `config.image_size`."""
+def model(config, schema: Schema, portable: bool = False) -> Network:
+    """The network of `config.model`, tried abstractly at `config.image_size`.
+
+    `portable` leaves out kernels that one kind of device alone has.
+    """
     name, options = _named(config.model, "config.model")
     make = pick(MODELS, name, "config.model.name")
     options["dtype"] = pick(
         DTYPES, options.get("dtype", "float32"), "config.model.dtype"
     )
-    given = {"schema": schema} | ({"size": config.image_size} if name == "unet" else {})
+    kernel = _attention_kernel(options.pop("attention_kernel", "auto"), portable)
+    given = {"schema": schema, "attention_kernel": kernel}
+    given |= {"size": config.image_size} if name == "unet" else {}
     within("config.image_size", config.image_size, 1, np.inf)
     within("config.model.dropout", options.get("dropout", 0.0), 0, 0.95)
     for key in ("patch", "channels", "heads", "emb", "blocks", "attention"):
@@ -197,6 +202,17 @@ def model(config, schema: Schema) -> Network:
         jax.tree.map(jnp.asarray, schema.unknown(1)),
     )
     return net
+
+
+def _attention_kernel(asked: str, portable: bool) -> str:
+    """`config.model.attention_kernel` on this process's devices, xla where portable."""
+    here = ("xla", "cudnn") if jax.default_backend() == "gpu" else ("xla",)
+    if asked not in ("auto", *here):
+        raise ValueError(
+            f"config.model.attention_kernel = {asked!r}: expected one of auto, "
+            f"{', '.join(here)} on {jax.default_backend()} devices."
+        )
+    return "xla" if portable or asked == "xla" else here[-1]
 
 
 def noise_schedule(config) -> Schedule:

@@ -24,7 +24,7 @@ from ddpm_jax.types import Params
 
 MAY_CHANGE = (
     *("train.", "sampler.", "data.folder", "data.workers", "data.verify"),
-    "ema.snapshot_every",
+    *("ema.snapshot_every", "model.attention_kernel"),
 )
 """Keys that may differ between a run and its continuation."""
 
@@ -33,6 +33,7 @@ LATER = {
     "data.flip": 0.0,
     "data.balance": [],
     "data.balance_power": 1.0,
+    "model.attention_kernel": "auto",
 }
 """Keys that a run of an older version lacks, and what it did."""
 
