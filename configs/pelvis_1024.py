@@ -16,6 +16,7 @@ def get_config():
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.image_size = 1024
+    config.phases = ()  # smaller images first; docs/training.md
 
     config.data = ml_collections.ConfigDict()
     config.data.folder = ""
