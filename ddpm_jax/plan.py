@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from ddpm_jax import build, command_line
 from ddpm_jax.planner import flops, memory, program, report, targets
 from ddpm_jax.planner.devices import DEVICES
-from ddpm_jax.training import sharding
+from ddpm_jax.training import phases, sharding
 
 FLAGS = command_line.new_flags()
 CONFIG = config_flags.DEFINE_config_file(
@@ -39,6 +39,13 @@ BATCH = flags.DEFINE_integer(
     None,
     "Images a step on all devices; default: the config's.",
     lower_bound=1,
+    flag_values=FLAGS,
+)
+PHASE = flags.DEFINE_integer(
+    "phase",
+    None,
+    "Of config.phases, the first 0; default: the last.",
+    lower_bound=0,
     flag_values=FLAGS,
 )
 SHARE = flags.DEFINE_float(
@@ -145,12 +152,24 @@ def main():
                 f"--{flag} {out}: expected a file in a folder that exists."
             )
     build.within("--share", SHARE.value, 0.001, 1)
-    config = CONFIG.value
+    config = phase_of(CONFIG.value)
     device, target = choose(config.train.fsdp)
     config.data.batch = BATCH.value or config.data.batch
     made = plan(Path(path).stem, config, device, target)
     print(report.table(made))
     write(made)
+
+
+def phase_of(config):
+    """The config of --phase."""
+    found = phases.of(config)
+    index = len(found) - 1 if PHASE.value is None else PHASE.value
+    if index >= len(found):
+        raise ValueError(f"--phase {index}: expected 0 to {len(found) - 1}.")
+    if len(found) > 1:
+        first, last = found[index].first, found[index].last
+        say(f"phase {index}, steps {first} to {last}; --phase plans another")
+    return found[index].config
 
 
 def write(made: report.Plan) -> None:

@@ -7,11 +7,27 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import paper, pelvis_256, pelvis_512, pelvis_1024, quickstart, tiny
+from configs import (
+    paper,
+    pelvis_256,
+    pelvis_512,
+    pelvis_1024,
+    pelvis_1024_progressive,
+    quickstart,
+    tiny,
+)
 from ddpm_jax import build
 from ddpm_jax.data import records
 
-CONFIGS = (pelvis_1024, pelvis_512, pelvis_256, paper, quickstart, tiny)
+CONFIGS = (
+    pelvis_1024,
+    pelvis_1024_progressive,
+    pelvis_512,
+    pelvis_256,
+    paper,
+    quickstart,
+    tiny,
+)
 
 
 @pytest.mark.parametrize("module", CONFIGS, ids=lambda m: m.__name__)
