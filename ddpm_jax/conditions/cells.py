@@ -92,7 +92,7 @@ class Cells:
 
     def verdicts(self, enough: int) -> list[str]:
         """One of ENOUGH, FEW, RARE, NONE each; `enough` images are enough."""
-        pairs = zip(self.images, self.patients, strict=True)
+        pairs = zip(self.images.tolist(), self.patients.tolist(), strict=True)
         return [_verdict(images, patients, enough) for images, patients in pairs]
 
     def bands(self, enough: int) -> list[Band] | None:
@@ -218,7 +218,7 @@ def gives_away(bands: Sequence[Band], total: int) -> bool:
     return False
 
 
-def fill(sizes: Sequence[int], count: int | None = None) -> np.ndarray:
+def fill(sizes: Sequence[int] | np.ndarray, count: int | None = None) -> np.ndarray:
     """int [g] to add to each size: `count` in all, so that the smallest sums are as
     large as can be; by default what makes all as large as the largest.
 

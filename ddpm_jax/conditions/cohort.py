@@ -105,7 +105,7 @@ class Joint:
     def draw(
         self,
         rng: np.random.Generator,
-        counts: Sequence[int],
+        counts: Sequence[int] | np.ndarray,
         group: np.ndarray | None = None,
     ) -> Conditions:
         """Conditions of sum(counts) rows in random order: counts[g] of the cells whose
@@ -145,7 +145,7 @@ class Joint:
         labels = len(self.strength)
         table = self.cells[chosen].astype(np.float64)
         table[:, labels:] = np.nan
-        for cell in np.unique(chosen):
+        for cell in np.unique(chosen).tolist():
             known = self.cells[cell, labels:] == 1
             if known.any():
                 places = np.flatnonzero(chosen == cell)
