@@ -24,8 +24,9 @@ from ddpm_jax.conditions import bootstrap
 from ddpm_jax.conditions.schema import KINDS, Conditions, Continuous, Schema
 from ddpm_jax.conditions.small_cells import LEAST
 
-DONORS = 50
-"""Records that numbers are drawn from, at least, where there are as many."""
+DONORS = 2 * LEAST
+"""Records that numbers are drawn from, at least, where there are as many: twice what
+may be spoken of, since a patient often has several images."""
 ROUNDS = 30
 
 
