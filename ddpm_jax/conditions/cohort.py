@@ -4,9 +4,9 @@ A *cell* is what some records share: the value of each categorical field, and wh
 numbers are known. The laws that hold for any data:
 
 - Cells come as often as in the data, and one that does not occur never comes.
-- The numbers of a cell come jointly, by a smoothed bootstrap of the cell's records, or
-  of those most like it where it has fewer than `DONORS`; in the range of the schema,
-  and not beyond the 11th smallest and the 11th largest of the data.
+- The numbers of a cell come jointly, by a smoothed bootstrap of its records, and of
+  those of the cells most like it where fewer than `LEAST` patients are in it; in the
+  range of the schema, and not beyond the 11th smallest and 11th largest of the data.
 - No row equals, in all fields, what fewer than `LEAST` patients of the data have. A row
   that would is moved by half a step of its finest number, drawn again, or, where it has
   no number, not drawn at all.
@@ -25,8 +25,8 @@ from ddpm_jax.conditions.schema import KINDS, Conditions, Continuous, Schema
 from ddpm_jax.conditions.small_cells import LEAST
 
 DONORS = 2 * LEAST
-"""Records that numbers are drawn from, at least, where there are as many: twice what
-may be spoken of, since a patient often has several images."""
+"""Records that numbers are drawn from, if there are as many, for a cell of fewer than
+`LEAST` patients: twice that number, since a patient often has several images."""
 ROUNDS = 30
 
 
@@ -34,14 +34,17 @@ ROUNDS = 30
 class Joint:
     """The joint distribution of n records over m cells, c categories and k numbers.
 
-    `cells` int [m, c + k] holds codes, then 1 where a number is known; `cell_of` [n];
-    `numbers` float64 [n, k]; `weights` [m] sum to 1; `lost` is the share of records
-    whose like is never drawn; `rare` holds the rows that nobody may be given.
+    `cells` int [m, c + k] holds codes, then 1 where a number is known; `cell_of` [n] is
+    each record's; `people` [m] says of how many patients a cell is; `weights` [m] sum
+    to 1; `numbers` is float64 [n, k]; `strength` [c] says how much a field tells about
+    them, `steps` [k] how fine they are, `ends` [k, 2] how far they go; `lost` is the
+    share of records whose like is never drawn; `rare` are rows that no cohort may hold.
     """
 
     schema: Schema
     cells: np.ndarray
     cell_of: np.ndarray
+    people: np.ndarray
     numbers: np.ndarray
     weights: np.ndarray
     lost: float
@@ -70,8 +73,9 @@ class Joint:
         cells, cell_of = np.unique(joint, axis=0, return_inverse=True)
         cell_of = cell_of.reshape(-1)
         sizes = np.bincount(cell_of, minlength=len(cells))
+        people = _people(cell_of, patients)
         needed = [schema.names.index(name) for name in known]
-        good = _drawable(cells, sizes, labels.shape[1], _people(cell_of, patients))
+        good = _drawable(cells, sizes, labels.shape[1], people)
         good &= cells[:, needed].all(axis=1)
         weights, lost = _shares(cells, sizes, good)
         fields = [f for f in schema if isinstance(f, Continuous)]
@@ -80,6 +84,7 @@ class Joint:
             schema=schema,
             cells=cells,
             cell_of=cell_of,
+            people=people,
             numbers=numbers,
             weights=weights,
             lost=lost,
@@ -173,11 +178,10 @@ class Joint:
 
     def _donors(self, cell: int, known: np.ndarray) -> np.ndarray:
         """int: the records of a cell, or `DONORS` and more of it and of the cells that
-        differ least from it, a field counting as it tells about the numbers."""
+        differ least from it, where a field counts as it tells about the numbers."""
         labels = len(self.strength)
-        own = np.flatnonzero(self.cell_of == cell)
-        if len(own) >= DONORS:
-            return own
+        if self.people[cell] >= LEAST:
+            return np.flatnonzero(self.cell_of == cell)
         usable = (self.cells[:, labels:] >= known).all(axis=1)
         differ = self.cells[:, :labels] != self.cells[cell, :labels]
         distance = np.where(usable, differ @ self.strength, np.inf)[self.cell_of]
