@@ -117,7 +117,7 @@ def main():
     show_cells(lines)
     rows = real.schema.decode(drawn)
     compared = compare(real, rows)
-    print("\n" + comparison.table(compared))
+    print("\n" + comparison.table(compared, names()))
     publish(out[1], lambda path: counting.write(path, lines, real.schema))
     publish(out[2], lambda path: picture(path, compared, lines, real, len(rows)))
     publish(out[0], lambda path: write_rows(path, rows, seeds, real.schema))
@@ -129,9 +129,9 @@ def draw(real: Real, joint: Joint, rng) -> tuple[Conditions, list[Line]]:
     if not BALANCE.value:
         drawn = joint.draw(rng, [COUNT.value])
         return drawn, counting.pairs(*real, drawn, ENOUGH.value)
-    names = categorical("--balance", BALANCE.value, real.schema)
-    cells = Cells.count(*real, names)
-    group = joint.group(names, cells.codes)
+    balanced = categorical("--balance", BALANCE.value, real.schema)
+    cells = Cells.count(*real, balanced)
+    group = joint.group(balanced, cells.codes)
     possible = np.isin(np.arange(len(cells)), group[joint.weights > 0])
     counts = cells.quotas(possible, COUNT.value, FILL.value)
     if FILL.value and cells.some_small:
@@ -140,8 +140,8 @@ def draw(real: Real, joint: Joint, rng) -> tuple[Conditions, list[Line]]:
     lines = cells.lines(ENOUGH.value, drawn)
     if lines is None:
         raise ValueError(
-            f"--balance {','.join(names)}: so few records that combinations of fewer "
-            f"than {LEAST} would be given away; expected fewer fields."
+            f"--balance {','.join(balanced)}: so few records that combinations of "
+            f"fewer than {LEAST} would be given away; expected fewer fields."
         )
     return drawn, lines
 
@@ -299,16 +299,20 @@ def picture(path: Path, compared, lines: list[Line], real: Real, count: int) -> 
     cells, heading = [], ""
     if BALANCE.value:
         shown = [one for one in lines if one.verdict != counting.NONE][:MOST_LINES]
-        cells = [
-            (", ".join(one.values.values()), one.drawn, COLOURS.get(one.verdict, "0.5"))
-            for one in shown
-        ]
+        for one in shown:
+            name = ", ".join(one.values.values())
+            name += f" ({counting.RARE})" if one.verdict == counting.RARE else ""
+            cells.append((name, one.drawn, COLOURS.get(one.verdict, "0.5")))
         titles = [real.schema[name].title for name in lines[0].values]
         heading = f"rows drawn by {', '.join(titles)}"
         if any(one.verdict == counting.FEW for one in shown):
             heading += f" (orange: under {ENOUGH.value} real images)"
-    names = ("real", "real + cohort" if FILL.value else "cohort")
-    pictures.comparison(path, title, compared, names, cells, heading)
+    pictures.comparison(path, title, compared, names(), cells, heading)
+
+
+def names() -> tuple[str, str]:
+    """Of what is compared: what is added is looked at together with what it adds to."""
+    return "real", "real + cohort" if FILL.value else "cohort"
 
 
 if __name__ == "__main__":

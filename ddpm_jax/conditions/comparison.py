@@ -74,9 +74,9 @@ def _share(found: Counter, key: Sequence) -> float:
     return sum(found[value] for value in key) / max(found.total(), 1)
 
 
-def table(comparisons: Sequence[Comparison]) -> str:
+def table(comparisons: Sequence[Comparison], names: tuple[str, str]) -> str:
     """As aligned text: shares of the values, mean ± sd of the numbers."""
-    rows = [("field", "", "real", "cohort")]
+    rows = [("field", "", *names)]
     for one in comparisons:
         name = one.field.name
         if one.moments:

@@ -141,6 +141,6 @@ def test_a_comparison_tells_no_small_count():
     assert found["bmi"].lines == ()
     for low, high in found["age"].edges:
         assert sum(low <= age < high for age in real["age"]) >= LEAST
-    text = table(list(found.values()))
+    text = table(list(found.values()), ("real", "cohort"))
     assert "oblique " not in text.replace("or oblique", "")
     assert "known in under 11" in text and "under 11 images" in text
