@@ -25,6 +25,7 @@ def get_config():
         "dropout": 0.0,
         "dtype": "bfloat16",
         "remat": True,
+        "attention_kernel": "auto",
     }
     config.diffusion.parameterisation = "eps"
     config.diffusion.schedule = {"name": "discrete_cosine", "steps": 1000}

@@ -99,11 +99,11 @@ def check_data(config, schema: Schema, manifest: Manifest) -> None:
     pick(manifest.splits, config.data.split, "config.data.split")
     _check_flip(config, schema)
     _check_balance(config, manifest.schema)
-    if (manifest.height, manifest.width) != (config.image_size, config.image_size):
+    if manifest.height != manifest.width or manifest.height % config.image_size:
         raise ValueError(
             f"config.image_size = {config.image_size}: the data set {folder} is "
-            f"{manifest.height} x {manifest.width}; convert with --size "
-            f"{config.image_size} or change the config."
+            f"{manifest.height} x {manifest.width}, no whole multiple of it; convert "
+            f"with --size {config.image_size} or change the config."
         )
 
 
@@ -173,14 +173,19 @@ def check_counts(config) -> None:
         )
 
 
-def model(config, schema: Schema) -> Network:
-    """The network of `config.model`, tried abstractly at `config.image_size`."""
+def model(config, schema: Schema, portable: bool = False) -> Network:
+    """The network of `config.model`, tried abstractly at `config.image_size`.
+
+    `portable` leaves out kernels that one kind of device alone has.
+    """
     name, options = _named(config.model, "config.model")
     make = pick(MODELS, name, "config.model.name")
     options["dtype"] = pick(
         DTYPES, options.get("dtype", "float32"), "config.model.dtype"
     )
-    given = {"schema": schema} | ({"size": config.image_size} if name == "unet" else {})
+    kernel = _attention_kernel(options.pop("attention_kernel", "auto"), portable)
+    given = {"schema": schema, "attention_kernel": kernel}
+    given |= {"size": config.image_size} if name == "unet" else {}
     within("config.image_size", config.image_size, 1, np.inf)
     within("config.model.dropout", options.get("dropout", 0.0), 0, 0.95)
     for key in ("patch", "channels", "heads", "emb", "blocks", "attention"):
@@ -197,6 +202,17 @@ def model(config, schema: Schema) -> Network:
         jax.tree.map(jnp.asarray, schema.unknown(1)),
     )
     return net
+
+
+def _attention_kernel(asked: str, portable: bool) -> str:
+    """`config.model.attention_kernel` on this process's devices, xla where portable."""
+    here = ("xla", "cudnn") if jax.default_backend() == "gpu" else ("xla",)
+    if asked not in ("auto", *here):
+        raise ValueError(
+            f"config.model.attention_kernel = {asked!r}: expected one of auto, "
+            f"{', '.join(here)} on {jax.default_backend()} devices."
+        )
+    return "xla" if portable or asked == "xla" else here[-1]
 
 
 def noise_schedule(config) -> Schedule:
@@ -401,13 +417,20 @@ power spectrum of 1 / k^3, 4 further out."""
 
 def resolve_sampler(config, manifest: Manifest) -> None:
     """Fill `config.sampler.low` and `.high`, where open, from the data's spectrum: the
-    least and the largest -ln of its power, 4 further out."""
+    least and the largest -ln of its power, 4 further out.
+
+    Means over k x k pixels have 1 / k^2 of the power in each ring that they keep, and
+    none of those with the least, so that `high` holds for them as it is.
+    """
     if config.sampler.grid != "uniform_logsnr":
         return
     found = manifest.statistics.get("spectrum", {})
-    for name, typical in zip(("low", "high"), TYPICAL_RANGE, strict=True):
+    shifts = 2 * np.log(manifest.height / config.image_size), 0.0
+    for name, typical, shift in zip(
+        ("low", "high"), TYPICAL_RANGE, shifts, strict=True
+    ):
         if config.sampler[name] is None:
-            config.sampler[name] = float(found.get(f"logsnr_{name}", typical))
+            config.sampler[name] = float(found.get(f"logsnr_{name}", typical) + shift)
 
 
 def _logsnr_range(options) -> tuple[float, float]:

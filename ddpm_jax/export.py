@@ -45,7 +45,8 @@ def program(run: runs.Run, steps: int | None = None) -> jax_export.Exported:
 
     (params, seeds uint32 [b], cond, guidance float32 []) to uint16 [b, h, w].
     """
-    sample = build.sampler(run.config, run.network, run.schema, steps)
+    network = build.model(run.config, run.schema, portable=True)
+    sample = build.sampler(run.config, network, run.schema, steps)
     (b,) = jax_export.symbolic_shape("b", constraints=("b >= 1",))
     params = {n: jax.ShapeDtypeStruct(p.shape, p.dtype) for n, p in run.params.items()}
     seeds = jax.ShapeDtypeStruct((b,), jnp.uint32)

@@ -18,13 +18,13 @@ from ddpm_jax import ema as averages
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data.records import Manifest
 from ddpm_jax.models.functional import Network
-from ddpm_jax.training import snapshots
+from ddpm_jax.training import phases, snapshots
 from ddpm_jax.training.checkpoint import Checkpoints
 from ddpm_jax.types import Params
 
 MAY_CHANGE = (
     *("train.", "sampler.", "data.folder", "data.workers", "data.verify"),
-    "ema.snapshot_every",
+    *("ema.snapshot_every", "model.attention_kernel"),
 )
 """Keys that may differ between a run and its continuation."""
 
@@ -33,6 +33,7 @@ LATER = {
     "data.flip": 0.0,
     "data.balance": [],
     "data.balance_power": 1.0,
+    "model.attention_kernel": "auto",
 }
 """Keys that a run of an older version lacks, and what it did."""
 
@@ -50,8 +51,11 @@ class Run:
     ema: str
 
 
-def begin(folder: Path, config, schema: Schema, manifest: Manifest) -> None:
-    """Write config.json and data.json, or check that they say the same."""
+def begin(
+    folder: Path, config, schema: Schema, manifest: Manifest, step: int = 0
+) -> None:
+    """Write config.json and data.json, or check that they say the same of what the run
+    there, at `step`, has been doing; its coming phases may be others."""
     data = {
         "schema": schema.to_json(),
         "bits": manifest.bits,
@@ -60,7 +64,7 @@ def begin(folder: Path, config, schema: Schema, manifest: Manifest) -> None:
         "records": {split: manifest.count(split) for split in manifest.splits},
     }
     if (folder / "config.json").exists():
-        _check_same(folder, config, data)
+        _check_same(folder, config, data, step)
     elif (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir()):
         raise ValueError(
             f"{folder}: has checkpoints but no config.json to compare with; expected "
@@ -78,8 +82,12 @@ def load(folder: str | Path, ema: str | None = None) -> Run:
     """
     folder = Path(folder)
     config, data = _read(folder, "config.json"), _read(folder, "data.json")
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        step = checkpoints.latest()
+    if step is None:
+        raise ValueError(f"{folder}: no finished checkpoint yet; train it first.")
     try:
-        config = ml_collections.ConfigDict(config)
+        config = phases.at(ml_collections.ConfigDict(config), step)
         schema = Schema.from_json(data["schema"])
         net = build.model(config, schema)
         widths = build.ema_rates(config)
@@ -98,9 +106,6 @@ def load(folder: str | Path, ema: str | None = None) -> Run:
         for name, s in shapes.items()
     }
     with Checkpoints(folder, read_only=True) as checkpoints:
-        step = checkpoints.latest()
-        if step is None:
-            raise ValueError(f"{folder}: no finished checkpoint yet; train it first.")
         if width in widths:
             params = checkpoints.restore_ema(step, width, like)
         else:
@@ -129,16 +134,20 @@ def _stored(folder, checkpoints, until, widths, like) -> snapshots.Lazy:
     return snapshots.Lazy(readers)
 
 
-def _check_same(folder, config, data):
-    before = LATER | _flat(_read(folder, "config.json"))
-    now = _flat(json.loads(json.dumps(config.to_dict())))
+def _check_same(folder, config, data, step):
+    then = ml_collections.ConfigDict(_read(folder, "config.json"))
+    then, now = phases.at(then, step), phases.at(config, step)
+    before = LATER | _flat(then.to_dict())
+    now = _flat(json.loads(json.dumps(now.to_dict())))
     differing = [
         f"config.{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
         if (before.get(key) or None) != (now.get(key) or None)  # a key that is new
         and not key.startswith(MAY_CHANGE)
     ]
-    if _read(folder, "data.json")["fingerprint"] != data["fingerprint"]:
+    boundary = any(phase.last == step for phase in phases.of(config)[:-1])
+    same_data = _read(folder, "data.json")["fingerprint"] == data["fingerprint"]
+    if not (same_data or boundary):
         differing.append("its data set")
     if differing:
         raise ValueError(

@@ -8,23 +8,30 @@ exits with status 75 (EX_TEMPFAIL: start it again), Ctrl-C saves and exits with 
 """
 
 import contextlib
+import dataclasses
 import functools
 import signal
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
 from ml_collections import config_flags
+from tqdm import tqdm
 
 from ddpm_jax import build, command_line, pictures, runs
+from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data import pipeline, records
+from ddpm_jax.models.functional import Network
 from ddpm_jax.planner import utilization
 from ddpm_jax.training import (
     distributed,
     guards,
     monitoring,
+    phases,
     profiling,
     repro,
     sharding,
@@ -34,6 +41,7 @@ from ddpm_jax.training import (
 from ddpm_jax.training import state as states
 from ddpm_jax.training import step as steps
 from ddpm_jax.training.checkpoint import Checkpoints
+from ddpm_jax.types import Key
 
 FLAGS = command_line.new_flags()
 CONFIG = config_flags.DEFINE_config_file(
@@ -63,54 +71,48 @@ PROFILE = flags.DEFINE_string(
 )
 
 
+class Prepared(NamedTuple):
+    """A phase's config as objects; `shapes` and `where` are of the state."""
+
+    phase: phases.Phase
+    schema: Schema
+    network: Network
+    manifest: records.Manifest
+    shapes: states.State
+    where: states.State
+    create: Callable
+    step: Callable
+
+
+@dataclasses.dataclass
+class Session:
+    """What lasts for the whole training, while phases come and go."""
+
+    workdir: Path
+    mesh: jax.sharding.Mesh
+    key: Key
+    checkpoints: Checkpoints
+    writer: monitoring.Writer
+    stop: Callable
+    traced: profiling.Span | None
+    bar: tqdm
+
+
 def train(config, workdir: Path, profile: str = "") -> None:
     """Train from the newest checkpoint in `workdir`, or from the start.
 
     `profile` is what --profile says.
     """
-
-    # ---- Everything that a mistake in the config can break, before any data ----
     mesh = sharding.make_mesh(config.train.fsdp)
-    accumulate = config.train.accumulate
-    sharding.check_batch(config.data.batch, mesh, "config.data.batch", accumulate)
-    schema = build.condition_schema(config)
-    net = build.model(config, schema)
-    optimizer = build.optimizer(config)
-    rates = build.ema_rates(config)
-    build.pick(rates, f"{config.sampler.ema:g}", "config.sampler.ema")
-    build.check_parameterisation(config)
-    build.sampler(config, net, schema)
-    build.check_counts(config)
-    profiling.span(profile, start=0)
-    weights_and_biases.check(config)
-    manifest = records.load_manifest(config.data.folder)
-    build.check_data(config, schema, manifest)
-    build.resolve_sampler(config, manifest)
-    if config.data.verify:
-        records.check_split(config.data.folder, config.data.split)
-
-    to_x = functools.partial(steps.to_unit, bits=manifest.bits)
-    loss = build.training_loss(config, net, schema, to_x)
-
-    def create(key):
-        return states.create(net.init(key), optimizer, rates)
-
-    replicated, split = sharding.replicated(mesh), sharding.split_batch(mesh)
+    check(config, profile)
+    prepared = [prepare(phase, mesh) for phase in phases.of(config)]
+    check_phases(config, prepared)
     make_keys = jax.jit(
-        lambda: jax.random.split(jax.random.key(config.seed)), out_shardings=replicated
+        lambda: jax.random.split(jax.random.key(config.seed)),
+        out_shardings=sharding.replicated(mesh),
     )
     init_key, step_key = make_keys()
-    shapes = jax.eval_shape(create, init_key)
-    where = sharding.split_state(shapes, mesh)
-    gather = functools.partial(sharding.gather, mesh=mesh)
-    train_step = jax.jit(
-        guards.guarded(steps.make_step(loss, optimizer, rates, accumulate, gather)),
-        in_shardings=(where, replicated, split, replicated),
-        out_shardings=(where, replicated, replicated),
-        donate_argnums=0,
-    )
 
-    # ---- State and data, new or restored ----
     workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir, config.train.keep))
@@ -120,78 +122,35 @@ def train(config, workdir: Path, profile: str = "") -> None:
                 f"config.train.steps = {config.train.steps}: {workdir} is at step "
                 f"{start} already; expected as many or more."
             )
-        runs.begin(workdir, config, schema, manifest)
+        coming = [one for one in prepared if one.phase.last > start] or prepared[-1:]
+        first = coming[0]
+        runs.begin(workdir, config, first.schema, first.manifest, start)
         checkpoints.set_aside(after=start)
-        project = config.train.get("wandb", "")
-        writer = monitoring.make_writer(workdir, start, project)
+        writer = monitoring.make_writer(workdir, start, config.train.get("wandb", ""))
         stack.enter_context(closing(writer))
-        data = pipeline.train_iterator(config, schema, monitoring.say)
-        stack.enter_context(closing(data))
         stop = stack.enter_context(distributed.stop_signal())
-        total = None
+        cursor = {}
         if start:
-            like = sharding.placed(shapes, where)
+            like = sharding.placed(first.shapes, first.where)
             state, cursor = checkpoints.restore(start, like)
-            data.set_state(cursor.get("data", cursor))
-            total = monitoring.unpack(cursor.get("averages", {}))
         else:
-            state = jax.jit(create, out_shardings=where)(init_key)
-            writer.write_texts(0, {"parameters": monitoring.overview(shapes.params)})
+            state = first.create(init_key)
+            overview = monitoring.overview(first.shapes.params)
+            writer.write_texts(0, {"parameters": overview})
             writer.write_hparams(config.to_dict())
-        monitoring.announce(config, manifest, shapes.params, mesh.size, start)
-
-        # ---- The loop ----
-        span, traces = profiling.span(profile, start), workdir / "profile"
-        train_step = profiling.Traced(train_step, span, traces, start)
-        stack.enter_context(closing(train_step))
-        put = functools.partial(sharding.put, sharding=split)
-        batches = pipeline.prefetch(data, put)
-        show = SampleGrid(config, net, schema, workdir / "samples", writer, mesh)
-        kinds = [device.device_kind for device in jax.devices()]
-        mfu_per_rate = utilization.mfu_per_rate(config, kinds)
-        clock = monitoring.Clock(config.data.batch, mfu_per_rate)
-        starvation = monitoring.Starvation(config.data.workers)
-        watch = repro.Watch(workdir, config, step_key)
-        fault = jax.jit(guards.no_fault, out_shardings=replicated)()
+        bar = stack.enter_context(monitoring.progress(config.train.steps, start))
+        traced = profiling.span(profile, start)
+        session = Session(
+            workdir, mesh, step_key, checkpoints, writer, stop, traced, bar
+        )
         number, stopping = start, 0
-        snapshot_every = config.ema.get("snapshot_every", 0)
-        with monitoring.progress(config.train.steps, start) as bar:
-            for number in range(start + 1, config.train.steps + 1):
-                with clock.waiting(state.step):
-                    batch, read = next(batches)
-                watch.note(number, read)
-                state, fault, measured = train_step(state, fault, batch, step_key)
-                total = steps.merge(total, measured)
-                bar.update()
-
-                checkpoints.check()
-                last = number == config.train.steps
-                stopping = 0 if last else stop(number)
-                due = number % config.train.save_every == 0 or last
-                logging = number % config.train.log_every == 0 or due
-                keeping = snapshot_every and number % snapshot_every == 0
-                if logging or keeping or stopping or watch.full:
-                    watch.check(fault, state.params)
-                if logging:
-                    scalars = monitoring.compute(total) | clock.rate(number)
-                    scalars |= guards.skipped(state.optimizer)
-                    writer.write_scalars(number, scalars)
-                    starvation(number, scalars)
-                    bar.set_postfix(loss=f"{scalars['loss']:.4f}")
-                    total = None
-                if keeping:
-                    snapshots.save(workdir, number, state.ema, checkpoints.submit)
-                if due or stopping:
-                    writer.flush()
-                    cursor = {"data": read.after, "averages": monitoring.pack(total)}
-                    checkpoints.save(number, state, cursor)
-                if stopping:
-                    break
-                showing = number % config.train.sample_every == 0 or last
-                if showing:
-                    show(number, state.ema)
-                if due or showing:
-                    clock.restart(number)
+        for one in coming:
+            if one.phase.first > start + 1:
+                runs.begin(workdir, config, one.schema, one.manifest, number)
+            state, number, stopping = run(session, one, state, number, cursor)
+            cursor = {}
+            if stopping:
+                break
         checkpoints.finish()
     if distributed.leads():
         pictures.loss_curve(workdir / "loss.png", monitoring.read_metrics(workdir))
@@ -203,10 +162,153 @@ def train(config, workdir: Path, profile: str = "") -> None:
     monitoring.say(f"trained to step {number}; see {workdir / 'loss.png'}")
 
 
+def check(config, profile: str) -> None:
+    """What can be wrong with a training as a whole; ValueError."""
+    build.check_counts(config)
+    profiling.span(profile, start=0)
+    weights_and_biases.check(config)
+
+
+def prepare(phase: phases.Phase, mesh) -> Prepared:
+    """Everything that a mistake in the config can break, before any image is read."""
+    config = phase.config
+    accumulate = config.train.accumulate
+    sharding.check_batch(config.data.batch, mesh, "config.data.batch", accumulate)
+    schema = build.condition_schema(config)
+    net = build.model(config, schema)
+    optimizer = build.optimizer(config)
+    rates = build.ema_rates(config)
+    build.pick(rates, f"{config.sampler.ema:g}", "config.sampler.ema")
+    build.check_parameterisation(config)
+    build.sampler(config, net, schema)
+    manifest = records.load_manifest(config.data.folder)
+    build.check_data(config, schema, manifest)
+    build.resolve_sampler(config, manifest)
+
+    to_x = functools.partial(steps.to_unit, bits=manifest.bits)
+    loss = build.training_loss(config, net, schema, to_x)
+
+    def create(key):
+        return states.create(net.init(key), optimizer, rates)
+
+    whole, split = sharding.replicated(mesh), sharding.split_batch(mesh)
+    shapes = jax.eval_shape(create, jax.eval_shape(lambda: jax.random.key(0)))
+    where = sharding.split_state(shapes, mesh)
+    gather = functools.partial(sharding.gather, mesh=mesh)
+    step = jax.jit(
+        guards.guarded(steps.make_step(loss, optimizer, rates, accumulate, gather)),
+        in_shardings=(where, whole, split, whole),
+        out_shardings=(where, whole, whole),
+        donate_argnums=0,
+    )
+    create = jax.jit(create, out_shardings=where)
+    return Prepared(phase, schema, net, manifest, shapes, where, create, step)
+
+
+def check_phases(config, prepared: list[Prepared]) -> None:
+    """One set of parameters and one set of fields in all phases, and shards as written;
+    what the phases' data sets say of the sampler goes into `config`."""
+    for index, one in enumerate(prepared[:-1]):
+        where, last = f"config.phases[{index}]", prepared[-1]
+        if one.manifest.schema != last.manifest.schema:
+            raise ValueError(f"{where}: its data set has other fields than the last.")
+        if one.manifest.bits != last.manifest.bits:
+            raise ValueError(f"{where}: its data set has other bits than the last.")
+        if one.shapes != last.shapes:
+            raise ValueError(
+                f"{where}: its parameters have other shapes than those of the last "
+                f"phase; config.model.name = {config.model.name!r} is not of one size "
+                f"for {one.phase.config.image_size} and {config.image_size} px."
+            )
+    if config.data.verify:
+        for folder in {one.phase.config.data.folder for one in prepared}:
+            records.check_split(folder, config.data.split)
+    phases.resolve(config, [one.phase.config.sampler for one in prepared])
+
+
+def run(
+    session: Session, prepared: Prepared, state: states.State, start: int, cursor: dict
+) -> tuple[states.State, int, int]:
+    """Train from step `start` to the end of a phase: the state, the step reached, and
+    the signal that ended it before, or 0. `cursor` is what the checkpoint of `start`
+    says of data and metrics, {} for nothing."""
+    config, schema = prepared.phase.config, prepared.schema
+    workdir, writer, checkpoints = session.workdir, session.writer, session.checkpoints
+    final = prepared.phase.last
+    with contextlib.ExitStack() as stack:
+        data = pipeline.train_iterator(config, schema, monitoring.say)
+        stack.enter_context(closing(data))
+        if start >= prepared.phase.first:
+            data.set_state(cursor["data"] if "data" in cursor else cursor)
+        else:
+            data.set_state(pipeline.position(prepared.phase.position))
+        total = monitoring.unpack(cursor.get("averages", {}))
+        monitoring.announce(
+            config, prepared.manifest, prepared.shapes.params, session.mesh.size, start
+        )
+
+        span, session.traced = profiling.within(session.traced, final)
+        traces = workdir / "profile"
+        train_step = profiling.Traced(prepared.step, span, traces, start)
+        stack.enter_context(closing(train_step))
+        split = sharding.split_batch(session.mesh)
+        put = functools.partial(sharding.put, sharding=split)
+        batches = pipeline.prefetch(data, put)
+        show = SampleGrid(prepared, workdir / "samples", writer, session.mesh)
+        kinds = [device.device_kind for device in jax.devices()]
+        mfu_per_rate = utilization.mfu_per_rate(config, kinds)
+        clock = monitoring.Clock(config.data.batch, mfu_per_rate)
+        starvation = monitoring.Starvation(config.data.workers)
+        watch = repro.Watch(workdir, config, session.key)
+        no_fault = jax.jit(
+            guards.no_fault, out_shardings=sharding.replicated(session.mesh)
+        )
+        fault, number, stopping = no_fault(), start, 0
+        snapshot_every = config.ema.get("snapshot_every", 0)
+        for number in range(start + 1, final + 1):
+            with clock.waiting(state.step):
+                batch, read = next(batches)
+            watch.note(number, read)
+            state, fault, measured = train_step(state, fault, batch, session.key)
+            total = steps.merge(total, measured)
+            session.bar.update()
+
+            checkpoints.check()
+            last = number == final
+            stopping = 0 if number == config.train.steps else session.stop(number)
+            due = number % config.train.save_every == 0 or last
+            logging = number % config.train.log_every == 0 or due
+            keeping = snapshot_every and number % snapshot_every == 0
+            if logging or keeping or stopping or watch.full:
+                watch.check(fault, state.params)
+            if logging:
+                scalars = monitoring.compute(total) | clock.rate(number)
+                scalars |= guards.skipped(state.optimizer)
+                writer.write_scalars(number, scalars)
+                starvation(number, scalars)
+                session.bar.set_postfix(loss=f"{scalars['loss']:.4f}")
+                total = None
+            if keeping:
+                snapshots.save(workdir, number, state.ema, checkpoints.submit)
+            if due or stopping:
+                writer.flush()
+                cursor = {"data": read.after, "averages": monitoring.pack(total)}
+                checkpoints.save(number, state, cursor)
+            if stopping:
+                break
+            showing = number % config.train.sample_every == 0 or last
+            if showing:
+                show(number, state.ema)
+            if due or showing:
+                clock.restart(number)
+    return state, number, stopping
+
+
 class SampleGrid:
     """The same seeds and conditions at every step: a grid of what the average makes."""
 
-    def __init__(self, config, net, schema, folder: Path, writer, mesh):
+    def __init__(self, prepared: Prepared, folder: Path, writer, mesh):
+        config, schema = prepared.phase.config, prepared.schema
         count = config.train.sample_count
         drawn = pipeline.read_all(config.data.folder, config.data.split, schema, count)
         rows = [schema.coarse(row) for row in schema.decode(drawn["cond"])]
@@ -216,7 +318,8 @@ class SampleGrid:
         seeds = np.arange(len(rows), dtype=np.uint32)
         self.asked = sharding.put_whole((seeds, schema.encode(rows)), where)
         self.guidance = sharding.put_whole(np.float32(config.sampler.guidance), whole)
-        self.run = jax.jit(build.sampler(config, net, schema), out_shardings=whole)
+        sample = build.sampler(config, prepared.network, schema)
+        self.run = jax.jit(sample, out_shardings=whole)
         self.ema = f"{config.sampler.ema:g}"
         self.folder, self.writer = folder, writer
         folder.mkdir(exist_ok=True)

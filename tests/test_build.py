@@ -122,6 +122,16 @@ def test_balance_takes_fields_that_are_not_conditioned_on(tiny_config):
         ("diffusion.schedule.high", float("nan"), "config.diffusion.schedule"),
         ("diffusion.weight.bias", 1000.0, "config.diffusion.weight.bias = 1000.0"),
         ("model.dropout", 1.0, "config.model.dropout = 1.0: expected 0 to 0.95"),
+        (
+            "model.attention_kernel",
+            "flash",
+            "'flash': expected one of auto, xla on cpu",
+        ),
+        (
+            "model.attention_kernel",
+            "cudnn",
+            "'cudnn': expected one of auto, xla on cpu",
+        ),
         ("model.heads", 0, "config.model.heads = 0: expected whole numbers from 1"),
         ("model.channels", (16, 0), "config.model.channels"),
         ("ema.widths", (0.1, 0.1), "config.ema.widths"),

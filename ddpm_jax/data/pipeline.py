@@ -32,11 +32,14 @@ class Read(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Encoded:
     """A stored image that `np.stack` decodes straight into the batch (NumPy's NEP 18):
-    decoded one by one first, each would go through memory twice more."""
+    decoded one by one first, each would go through memory twice more.
+
+    It comes out with `shape`, the stored one divided by `shrink`."""
 
     data: bytes
     codec: str
     shape: tuple[int, int]
+    shrink: int = 1
     mirrored: bool = False
 
     def mirror(self) -> "Encoded":
@@ -44,7 +47,11 @@ class Encoded:
 
     def decode(self, out: np.ndarray | None = None) -> np.ndarray:
         """uint16 [h, w], written to `out` where given."""
-        image = records.decode_image(self.data, self.codec, out)
+        if self.shrink == 1:
+            image = records.decode_image(self.data, self.codec, out)
+        else:
+            whole = records.decode_image(self.data, self.codec)
+            image = mean_pool(whole, self.shrink, out)
         if self.mirrored:
             image[...] = image[:, ::-1].copy()
         return image
@@ -64,16 +71,32 @@ class Encoded:
         return out
 
 
+def mean_pool(
+    image: np.ndarray, side: int, out: np.ndarray | None = None
+) -> np.ndarray:
+    """uint16 means over side x side pixels, rounded, written to `out` where given."""
+    height, width = image.shape
+    parts = image.reshape(height // side, side, width // side, side)
+    total = parts.sum((1, 3), dtype=np.uint32) + side**2 // 2
+    if out is None:
+        out = np.empty(total.shape, np.uint16)
+    out[...] = total // side**2
+    return out
+
+
 class Decode(grain.transforms.Map):
     """An example of the shards to {"image": Encoded, "cond": {field: scalar},
-    "record_id": uint8 [16]}."""
+    "record_id": uint8 [16]}; images of `size` px where given, a divisor of their own.
+    """
 
-    def __init__(self, schema: Schema):
-        self.schema = schema
+    def __init__(self, schema: Schema, size: int | None = None):
+        self.schema, self.size = schema, size
 
     def map(self, example):
-        shape = int(example["height"]), int(example["width"])
-        image = Encoded(example["image"], example["codec"].decode(), shape)
+        height, width = int(example["height"]), int(example["width"])
+        shrink = height // self.size if self.size else 1
+        shape = height // shrink, width // shrink
+        image = Encoded(example["image"], example["codec"].decode(), shape, shrink)
         cond = {f.name: np.asarray(example[f.name], f.dtype) for f in self.schema}
         record_id = np.frombuffer(example["record_id"], np.uint8)
         return {"image": image, "cond": cond, "record_id": record_id}
@@ -143,7 +166,7 @@ def train_dataset(
         dataset = positions.map_with_index(Draw(source, draws))
     else:
         dataset = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat()
-    dataset = dataset.map(Decode(schema))
+    dataset = dataset.map(Decode(schema, config.image_size))
     flip = config.data.get("flip", 0.0)
     if flip:
         mirror = augment.Mirror.of(schema)
@@ -169,6 +192,11 @@ def train_iterator(
             grain.multiprocessing.MultiprocessingOptions(workers) if workers else None
         ),
     )
+
+
+def position(index: int) -> dict:
+    """The state of a `train_iterator` that goes on at example `index`."""
+    return {"global_next_index": index}
 
 
 def read_all(folder: str, split: str, schema: Schema, most: int | None = None) -> Batch:

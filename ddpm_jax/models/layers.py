@@ -70,10 +70,21 @@ class ConvBlock(nnx.Module):
 class TransformerBlock(nnx.Module):
     """Pre-norm attention over all positions, then an MLP; the identity at the start.
 
-    Queries and keys are RMS-normed and carry rotary positions (`rotary`).
+    Queries and keys are RMS-normed and carry rotary positions (`rotary`); `kernel` is
+    what `attention` runs.
     """
 
-    def __init__(self, channels, emb, *, heads, rngs, dtype=jnp.float32, rate=0.0):
+    def __init__(
+        self,
+        channels,
+        emb,
+        *,
+        heads,
+        rngs,
+        dtype=jnp.float32,
+        rate=0.0,
+        kernel="xla",
+    ):
         if channels % heads or (channels // heads) % 4:
             raise ValueError(
                 f"model.heads = {heads} for {channels} channels: expected a divisor "
@@ -87,6 +98,7 @@ class TransformerBlock(nnx.Module):
         self.mlp1 = dense(channels, 4 * channels, **options)
         self.mlp2 = dense(4 * channels, channels, zero=True, **options)
         self.heads, self.dtype, self.rate = heads, dtype, rate
+        self.kernel = kernel
 
     def __call__(self, x, e, key=None):
         x = x + self.out(self._attend(self.norm1(x, e)))
@@ -100,7 +112,21 @@ class TransformerBlock(nnx.Module):
         angles = rotary_angles(h, w, c // self.heads)
         q = rotary(rms_norm(q), angles).astype(self.dtype)
         k = rotary(rms_norm(k), angles).astype(self.dtype)
-        return jax.nn.dot_product_attention(q, k, v).reshape(b, h, w, c)
+        return attention(q, k, v, self.kernel).reshape(b, h, w, c)
+
+
+def attention(q, k, v, kernel):
+    """softmax(q k' / sqrt(channels)) v of [b, n, heads, channels].
+
+    `kernel` is xla, which any device runs, or cudnn, flash attention on NVIDIA GPUs
+    (Dao et al., 2022): without the [n, n] matrix in memory, the same but for rounding.
+    cudnn takes 16-bit floats, an even n and up to 128 channels in eights; what is not
+    so goes by xla.
+    """
+    n, channels = q.shape[1], q.shape[3]
+    if q.dtype == jnp.float32 or n % 2 or channels % 8 or channels > 128:
+        kernel = "xla"
+    return jax.nn.dot_product_attention(q, k, v, implementation=kernel)
 
 
 def run_block(block, x, e, key, *, remat):

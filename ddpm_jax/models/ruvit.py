@@ -44,6 +44,7 @@ class RUViT(nnx.Module):
         dropout: float = 0.0,
         dtype=jnp.float32,
         remat: bool = False,
+        attention_kernel: str = "xla",
         rngs: nnx.Rngs,
     ):
         if not len(down) == len(up) == len(channels) - 1:
@@ -71,7 +72,7 @@ class RUViT(nnx.Module):
         pairs = list(zip(channels[:-1], channels[1:], strict=True))
         self.shrink = nnx.List([dense(a, b, **options) for a, b in pairs])
         self.grow = nnx.List([dense(b, a, **options) for a, b in pairs])
-        block = {"heads": heads, "rate": dropout} | options
+        block = {"heads": heads, "rate": dropout, "kernel": attention_kernel} | options
         self.middle = nnx.List(
             [TransformerBlock(channels[-1], emb, **block) for _ in range(middle)]
         )

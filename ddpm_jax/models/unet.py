@@ -44,6 +44,7 @@ class UNet(nnx.Module):
         dropout: float = 0.0,
         dtype=jnp.float32,
         remat: bool = False,
+        attention_kernel: str = "xla",
         rngs: nnx.Rngs,
     ):
         options = {"rngs": rngs, "dtype": dtype}
@@ -58,7 +59,8 @@ class UNet(nnx.Module):
             width = channels[level]
             pair = [ConvBlock(width, emb, rate=dropout, **options)]
             if size // 2**level <= attention:
-                pair.append(TransformerBlock(width, emb, heads=heads, **options))
+                block = {"heads": heads, "kernel": attention_kernel} | options
+                pair.append(TransformerBlock(width, emb, **block))
             return nnx.List(pair)
 
         def stages():

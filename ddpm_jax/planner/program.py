@@ -30,11 +30,14 @@ class Program(NamedTuple):
     make_step: Callable
 
 
-def of_config(config) -> Program:
-    """Everything that a mistake in the config can break, but for the data."""
+def of_config(config, portable: bool = True) -> Program:
+    """Everything that a mistake in the config can break, but for the data.
+
+    `portable` as in `build.model`: FLOPs within a device's own kernels are not counted.
+    """
     schema = build.condition_schema(config)
     build.check_parameterisation(config)
-    net = build.model(config, schema)
+    net = build.model(config, schema, portable)
     optimizer, rates = build.optimizer(config), build.ema_rates(config)
     to_x = functools.partial(steps.to_unit, bits=BITS)
     loss = build.training_loss(config, net, schema, to_x)

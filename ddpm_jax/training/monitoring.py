@@ -88,6 +88,8 @@ from clu import metric_writers, metrics, parameter_overview  # noqa: E402
 from ddpm_jax.data.records import Manifest  # noqa: E402
 from ddpm_jax.training import distributed, weights_and_biases  # noqa: E402
 
+Writer = metric_writers.MultiWriter
+
 
 class JsonLines:
     """One line of `metrics.jsonl` per step logged, for scripts.
@@ -125,20 +127,18 @@ class JsonLines:
         pass
 
 
-def make_writer(
-    folder: Path, after: int, project: str = ""
-) -> metric_writers.MultiWriter:
+def make_writer(folder: Path, after: int, project: str = "") -> Writer:
     """TensorBoard events and metrics.jsonl under `folder`, by process 0 alone; scalars
     to Weights & Biases as well where a `project` is named.
 
     What they say of steps later than `after`, where the run goes on, no longer counts.
     """
     if not distributed.leads():
-        return metric_writers.MultiWriter([])
+        return Writer([])
     remote = [weights_and_biases.WeightsAndBiases(project, folder)] if project else []
     events = EventWriter(str(folder), after)
     lines = JsonLines(folder / "metrics.jsonl", after)
-    return metric_writers.MultiWriter([events, lines, *remote])
+    return Writer([events, lines, *remote])
 
 
 def overview(params) -> str:

@@ -34,6 +34,12 @@ def span(text: str, start: int) -> Span | None:
     )
 
 
+def within(asked: Span | None, last: int) -> tuple[Span | None, Span | None]:
+    """(what of `asked` begins until step `last`, what is left for later)."""
+    begins = asked is not None and asked[0] <= last
+    return (asked, None) if begins else (None, asked)
+
+
 class Traced:
     """`step`, of whose calls `start` + 1, `start` + 2, … those in `traced` are traced.
 

@@ -222,6 +222,28 @@ def test_space_to_depth_and_back(patch):
     np.testing.assert_array_equal(deep[0, 0, 0], corner)
 
 
+@pytest.mark.parametrize(
+    "n, channels, dtype, kernel",
+    [
+        (64, 64, jnp.bfloat16, "cudnn"),
+        (64, 64, jnp.float32, "xla"),
+        (63, 64, jnp.bfloat16, "xla"),
+        (64, 60, jnp.bfloat16, "xla"),
+        (64, 136, jnp.bfloat16, "xla"),
+    ],
+)
+def test_what_cudnn_does_not_take_goes_by_xla(monkeypatch, n, channels, dtype, kernel):
+    seen = []
+    monkeypatch.setattr(
+        jax.nn,
+        "dot_product_attention",
+        lambda *_, implementation: seen.append(implementation),
+    )
+    q = jnp.zeros((1, n, 1, channels), dtype)
+    layers.attention(q, q, q, "cudnn")
+    assert seen == [kernel]
+
+
 def test_upsample_then_pool_is_the_identity():
     x = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
     np.testing.assert_allclose(layers.mean_pool2(layers.upsample2(x)), x, 0, 1e-6)
