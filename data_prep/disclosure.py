@@ -5,8 +5,9 @@ exact. Counts of conditions are published so that a count of 1 to 10 images is n
 shown and cannot be worked out from the other figures of the report:
 
 - A value of a field with 1 to 10 images, or "not known" with as few, is counted
-  together with other values (`Axis`); the bins of a number are joined. For one of k
-  values counted together as S, every count from 1 to S - k + 1 >= 11 is possible.
+  together with other values, and the bins of a number are joined, as in
+  `ddpm_jax.conditions.small_cells`. For one of k values counted together as S, every
+  count from 1 to S - k + 1 >= 11 is possible.
 - In a table of several fields, a cell e of 1 to 10 is hidden together with others
   (`protect`). Let two records of the cells e and b exchange what they have in some of
   the fields, and they are in the cells a and c. All four are hidden, and the exchange,
@@ -24,41 +25,24 @@ tables of labels against headers, as do tables made of other images than the rep
 Images, not patients, are counted: 11 images may be those of one patient.
 """
 
-import dataclasses
 import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from data_prep.report_figures import number
-from ddpm_jax.conditions.schema import Continuous, Field
+from ddpm_jax.conditions.small_cells import (
+    LEAST,
+    NOT_KNOWN,
+    Axis,
+    Key,
+    bin_name,
+    bin_step,
+    group,
+)
 
-LEAST = 11
-"""The smallest count of conditions that is shown, except 0."""
 SPREAD = 5
-NOT_KNOWN, NOT_COMPARED = "not known", "not compared"
-
-Key = tuple[str, ...]
-"""What is counted together: one value, or several."""
-
-
-def group(counts: Mapping[str, int]) -> dict[str, Key]:
-    """Value to the key that it is counted under.
-
-    The values of 1 to 10 and the next larger ones go together until there are two and
-    their sum exceeds their number by 10; all values do, where that is never reached.
-    """
-    rising = sorted((v for v in counts if counts[v]), key=counts.__getitem__)
-    hidden = sum(counts[value] < LEAST for value in rising)
-    if not hidden:
-        return {value: (value,) for value in counts}
-    for k in range(max(hidden, 2), len(rising) + 1):
-        if sum(counts[value] for value in rising[:k]) - k >= LEAST - 1:
-            together = tuple(value for value in counts if value in rising[:k])
-            break
-    else:
-        together = tuple(counts)
-    return {value: together if value in together else (value,) for value in counts}
+NOT_COMPARED = "not compared"
 
 
 def protect(counts: Mapping[tuple, int]) -> set[tuple] | None:
@@ -104,72 +88,6 @@ def _exchanges(e: tuple, cells: Sequence[tuple]) -> Iterable[tuple[tuple, ...]]:
             yield a, b, c
 
 
-@dataclasses.dataclass(frozen=True)
-class Axis:
-    """One field of all records: `keys[i]` of record i, and how many have each key.
-
-    `bins` are the joined bins (low, high, count) of a number that are shown.
-    """
-
-    field: Field
-    keys: tuple[Key, ...]
-    counts: Mapping[Key, int]
-    bins: tuple[tuple[float, float, int], ...] = ()
-
-
-def make_axis(field: Field, values: Sequence) -> Axis:
-    known = [None if v is None or v != v else v for v in values]
-    if isinstance(field, Continuous):
-        ends = join_bins(field, [v for v in known if v is not None])
-        names = [_bin_name(*end) for end in ends]
-        known = [v if v is None else names[_bin(v, ends)] for v in known]
-    else:
-        ends, names = [], list(field.values)
-    found = Counter(NOT_KNOWN if v is None else v for v in known)
-    keys = group({name: found[name] for name in (*names, NOT_KNOWN)})
-    counts = dict.fromkeys(keys.values(), 0)
-    for name, key in keys.items():
-        counts[key] += found[name]
-    named = dict(zip(names, ends, strict=False))  # categorical fields have no ends
-    bins = tuple(
-        (*end, found[name]) for name, end in named.items() if keys[name] == (name,)
-    )
-    labels = [keys[NOT_KNOWN if v is None else v] for v in known]
-    return Axis(field, tuple(labels), counts, bins)
-
-
-def bin_step(field: Continuous) -> float:
-    """1, 2 or 5 times a power of 10, for 24 bins at most: 5 years of 120."""
-    least = (field.high - field.low) / 24
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(m * power for m in (1, 2, 5, 10) if m * power >= least * (1 - 1e-9))
-
-
-def join_bins(field: Continuous, values: Iterable[float]) -> list[tuple[float, float]]:
-    """Half-open bins that hold `values`, 11 in each; one bin if there are fewer."""
-    step = bin_step(field)
-    last = math.ceil(field.high / step) - 1
-    found = Counter(min(math.floor(v / step), last) for v in values)
-    joined: list[list] = []
-    for i in sorted(found):
-        if joined and joined[-1][2] < LEAST:
-            joined[-1][1:] = i + 1, joined[-1][2] + found[i]
-        else:
-            joined.append([i, i + 1, found[i]])
-    if len(joined) > 1 and joined[-1][2] < LEAST:
-        _, high, _ = joined.pop()
-        joined[-1][1] = high
-    return [(low * step, high * step) for low, high, _ in joined]
-
-
-def _bin(value: float, ends: Sequence[tuple[float, float]]) -> int:
-    return next((i for i, (_, high) in enumerate(ends) if value < high), len(ends) - 1)
-
-
-def _bin_name(low: float, high: float) -> str:
-    return f"{low:.12g}–{high:.12g}"
-
-
 def widen(axis: Axis) -> Axis:
     """The axis of a number with bins of the same two steps joined: ages by decade."""
     wide = 2 * bin_step(axis.field) if axis.bins else 1
@@ -182,7 +100,7 @@ def widen(axis: Axis) -> Axis:
     names = {}
     for low, high, _ in axis.bins:
         run = next(r for r in runs if r[0] <= low < r[1])
-        names[(_bin_name(low, high),)] = (_bin_name(*run[:2]),)
+        names[(bin_name(low, high),)] = (bin_name(*run[:2]),)
     counts: Counter = Counter()
     for key, count in axis.counts.items():
         counts[names.get(key, key)] += count

@@ -11,16 +11,9 @@ from importlib import resources
 
 from data_prep.codes import ACTIONS, MEANINGS
 from data_prep.disclosure import (
-    LEAST,
     NOT_COMPARED,
-    NOT_KNOWN,
-    Axis,
-    Key,
     about,
-    bin_step,
     confusion_table,
-    group,
-    make_axis,
     protect,
     widen,
 )
@@ -40,6 +33,15 @@ from data_prep.report_figures import (
     tag,
 )
 from ddpm_jax.conditions.schema import Continuous
+from ddpm_jax.conditions.small_cells import (
+    LEAST,
+    NOT_KNOWN,
+    Axis,
+    Key,
+    bin_step,
+    group,
+    make_axis,
+)
 from ddpm_jax.data import records
 
 MOST_PAIRS, MOST_LINES, MOST_CELLS = 12, 40, 400

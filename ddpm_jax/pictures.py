@@ -1,4 +1,4 @@
-"""Images to files: 16-bit PNG, contact sheets with captions, the loss curve."""
+"""Images to files: 16-bit PNG, contact sheets with captions, curves and bars."""
 
 import textwrap
 from collections.abc import Sequence
@@ -7,8 +7,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from PIL import Image as Pil
 from PIL import ImageDraw, ImageFont
+
+from ddpm_jax.conditions.comparison import Comparison
+
+PAIR = ("#c3c8cf", "#1f6fb4")
+"""Real, and what was made."""
 
 
 def write_png16(path: Path, image: np.ndarray) -> None:
@@ -77,3 +83,97 @@ def loss_curve(path: Path, metrics: Sequence[dict]) -> None:
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
+
+
+def comparison(
+    path: Path,
+    title: str,
+    comparisons: Sequence[Comparison],
+    names: tuple[str, str],
+    cells: Sequence[tuple[str, int, str]] = (),
+    heading: str = "",
+) -> None:
+    """Shares of the values, and the densities of the numbers, of two sets of rows.
+
+    `names` are theirs; `cells` are (name, images, colour) of a last panel, if any,
+    under `heading`.
+    """
+    bars = [one for one in comparisons if not one.moments]
+    curves = [one for one in comparisons if one.moments]
+    rows = [part[i : i + 3] for part in (bars, curves) for i in range(0, len(part), 3)]
+    tall = [
+        2.0 if row[0].moments else max(0.4 * max(len(c.lines), 2) for c in row)
+        for row in rows
+    ]
+    tall += [0.19 * len(cells) + 0.1] if cells else []
+    figure = Figure(figsize=(11, sum(tall) + 0.6 * len(tall) + 0.7))
+    figure.set_layout_engine("constrained", h_pad=0.09, w_pad=0.09)
+    grid = figure.add_gridspec(len(tall), 3, height_ratios=tall)
+    for i, row in enumerate(rows):
+        for j, one in enumerate(row):
+            axes = figure.add_subplot(grid[i, j])
+            (_densities if one.moments else _shares)(axes, one)
+            _plain(axes, one.field.title)
+    if cells:
+        axes = figure.add_subplot(grid[-1, :2])
+        _cell_bars(axes, cells)
+        _plain(axes, heading)
+    patches = [Patch(color=c, label=n) for c, n in zip(PAIR, names, strict=True)]
+    figure.legend(handles=patches, loc="outside upper right", ncols=2, frameon=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    figure.savefig(path, dpi=110, format="png")
+
+
+def _plain(axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def _shares(axes, one: Comparison) -> None:
+    """Two bars a value, in per cent, the first value on top."""
+    for place, colour, side in ((-0.2, PAIR[0], 1), (0.2, PAIR[1], 2)):
+        shares = [100 * line[side] for line in one.lines]
+        places = [i + place for i in range(len(shares))]
+        bars = axes.barh(places, shares, height=0.38, color=colour)
+        axes.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=8, color="0.3")
+    labels = ["\n".join(_wrap(line[0], 20)) for line in one.lines]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.margins(x=0.2)
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+    if not one.lines:
+        axes.text(0, 0, "known of too few", color="0.4")
+
+
+def _densities(axes, one: Comparison) -> None:
+    """Two histograms over the same bins, area 1 each; bins that are missing are 0."""
+    for side, look in ((1, {"fill": True}), (2, {"linewidth": 1.8})):
+        edges, heights = [one.edges[0][0]], []
+        for (low, high), line in zip(one.edges, one.lines, strict=True):
+            if low > edges[-1]:
+                edges, heights = [*edges, low], [*heights, 0.0]
+            edges.append(high)
+            heights.append(line[side] / (high - low))
+        axes.stairs(heights, edges, color=PAIR[side - 1], **look)
+    sides = zip(one.moments, ("0.4", PAIR[1]), (0.99, 0.87), strict=False)
+    for (mean, sd), colour, height in sides:
+        words = f"{mean:.1f} ± {sd:.1f}"
+        where = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+        axes.text(1.0, height, words, color=colour, fontsize=9, **where)
+    axes.set_xlabel(one.field.unit)
+    axes.set_yticks([])
+    axes.margins(y=0.15)
+    axes.spines["left"].set_visible(False)
+
+
+def _cell_bars(axes, cells: Sequence[tuple[str, int, str]]) -> None:
+    labels, counts, colours = zip(*cells, strict=True)
+    bars = axes.barh(range(len(cells)), counts, color=colours, height=0.7)
+    axes.bar_label(bars, padding=4, fontsize=8, color="0.3")
+    axes.set_yticks(range(len(cells)), labels, fontsize=9)
+    axes.invert_yaxis()
+    axes.margins(x=0.1, y=0.01)
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from grain.experimental import index_shuffle
 
-LEAST = 11
-"""Fewer records than this are not spoken of (`data_prep.disclosure`)."""
+from ddpm_jax.conditions.small_cells import LEAST
 
 BLOCK, MODULUS = 64, 2**32
 SMALL = 4096

@@ -17,7 +17,7 @@ import imagecodecs
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.conditions.schema import Conditions, Schema
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -260,9 +260,19 @@ def load_manifest(folder: str | Path) -> Manifest:
 def open_split(folder: str | Path, split: str):
     """Random access to the examples of one split, as dicts of numpy values.
 
+    Raises ValueError where a split, a shard or a record is missing.
+    """
+    check_counts(folder, split)
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(str(folder)).as_data_source(split=split)
+
+
+def check_counts(folder: str | Path, split: str) -> Manifest:
+    """The manifest; ValueError where a split, a shard or a record is missing.
+
     An ArrayRecord file that was cut off reads as empty without an error, so every
-    shard's own count is held against the manifest first. Raises ValueError where a
-    split, a shard or a record is missing.
+    shard's own count is held against the manifest.
     """
     manifest = load_manifest(folder)
     if split not in manifest.splits:
@@ -279,9 +289,7 @@ def open_split(folder: str | Path, split: str):
             )
     if not manifest.count(split):
         raise ValueError(f"{folder}: split {split!r} holds no records.")
-    import tensorflow_datasets as tfds
-
-    return tfds.builder_from_directory(str(folder)).as_data_source(split=split)
+    return manifest
 
 
 class Entries:
@@ -319,15 +327,32 @@ def read_codes(
 ) -> dict[str, np.ndarray]:
     """int32 [n] codes of categorical fields of every record, in the order of
     `open_split`. No image is decoded, but all bytes of the split are read."""
+    columns = _read_columns(folder, split, names)
+    return {name: columns[name].astype(np.int32) for name in names}
+
+
+def read_conditions(
+    folder: str | Path, split: str, schema: Schema
+) -> tuple[Conditions, np.ndarray]:
+    """The conditions of every record and int [n], which patient each is of, read as
+    `read_codes` does. Patients are numbered 0, 1, … in no order that means anything."""
+    columns = _read_columns(folder, split, (*schema.names, "patient_key"))
+    conditions = {f.name: columns[f.name].astype(f.dtype) for f in schema}
+    return conditions, np.unique(columns["patient_key"], return_inverse=True)[1]
+
+
+def _read_columns(folder, split: str, names: Sequence[str]) -> dict[str, np.ndarray]:
     paths = [Path(folder) / s.file for s in load_manifest(folder).splits[split]]
     with ThreadPoolExecutor(4) as pool:
-        parts = list(pool.map(lambda path: _shard_codes(path, names), paths))
-    table = np.concatenate(parts)
-    return {name: table[:, i] for i, name in enumerate(names)}
+        parts = list(pool.map(lambda path: _shard_columns(path, names), paths))
+    return {
+        name: np.concatenate([part[i] for part in parts if len(part[i])] or [()])
+        for i, name in enumerate(names)
+    }
 
 
-def _shard_codes(path: Path, names: Sequence[str], at_once: int = 16) -> np.ndarray:
-    """int32 [records, names]."""
+def _shard_columns(path: Path, names: Sequence[str], at_once: int = 16):
+    """One array [records] a name, of the kind that is stored."""
     reader = ArrayRecordReader(str(path))
     try:
         rows = []
@@ -337,7 +362,7 @@ def _shard_codes(path: Path, names: Sequence[str], at_once: int = 16) -> np.ndar
                 rows.append([entry[name] for name in names])
     finally:
         reader.close()
-    return np.array(rows, np.int32).reshape(-1, len(names))
+    return [np.array([row[i] for row in rows]) for i in range(len(names))]
 
 
 def file_digest(path: Path) -> str:

@@ -14,10 +14,12 @@ from scipy.optimize import linprog
 from data_prep import disclosure, report
 from data_prep.conflicts import Tally
 from data_prep.dicom import Header
-from data_prep.disclosure import LEAST, SPREAD
+from data_prep.disclosure import SPREAD
 from data_prep.report import Facts, render
+from ddpm_jax.conditions import small_cells
 from ddpm_jax.conditions.presets import PELVIS
 from ddpm_jax.conditions.schema import Categorical, Continuous, Schema
+from ddpm_jax.conditions.small_cells import LEAST
 from ddpm_jax.data import records
 
 AGE = PELVIS["age"]
@@ -107,7 +109,7 @@ def span(counts, hidden, cell):
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=2), COUNT, min_size=1))
 def test_values_counted_together_can_each_be_anything_up_to_11(counts):
-    keys = disclosure.group(counts)
+    keys = small_cells.group(counts)
     assert set(keys) == set(counts)
     for key in set(keys.values()):
         total = sum(counts[value] for value in key)
@@ -161,7 +163,7 @@ def test_tables_form_no_ring_and_share_one_field_at_most():
 
 @given(st.lists(st.floats(0, 120), max_size=60))
 def test_bins_hold_every_value_and_never_a_few(ages):
-    ends = disclosure.join_bins(AGE, ages)
+    ends = small_cells.join_bins(AGE, ages)
     held = [sum(a <= v < b or v == b == 120 for v in ages) for a, b in ends]
     assert sum(held) == len(ages)
     assert all(n >= LEAST for n in held) or len(held) == 1
@@ -174,7 +176,7 @@ def test_bins_hold_every_value_and_never_a_few(ages):
     st.integers(1, 40),
 )
 def test_an_axis_counts_every_record_once_and_so_do_its_decades(ages, repeat):
-    axis = disclosure.make_axis(AGE, [*ages, *([61.0] * repeat)])
+    axis = small_cells.make_axis(AGE, [*ages, *([61.0] * repeat)])
     for each in (axis, disclosure.widen(axis)):
         assert sum(each.counts.values()) == len(ages) + repeat
         assert Counter(each.keys) == Counter(
@@ -197,7 +199,7 @@ def test_an_axis_counts_every_record_once_and_so_do_its_decades(ages, repeat):
 )
 def test_no_small_disagreement_of_label_and_header_can_be_worked_out(pairs, more):
     labels = [label for (label, _), n in pairs.items() for _ in range(n)]
-    axis = disclosure.make_axis(PELVIS["sex"], labels + ["F"] * more)
+    axis = small_cells.make_axis(PELVIS["sex"], labels + ["F"] * more)
     for label, row in disclosure.confusion_table(pairs, axis).items():
         shown = [n for n in row.values() if n is not None]
         unknown = axis.counts[label] - sum(shown)
