@@ -72,6 +72,7 @@ def test_the_data_set_says_where_the_sampler_starts(tiny_data):
         statistics={"spectrum": {"logsnr_low": -9.5, "logsnr_high": 7.5}},
     )
     config = pelvis_1024.get_config()
+    config.image_size = manifest.height
     build.resolve_sampler(config, manifest)
     assert (config.sampler.low, config.sampler.high) == (-9.5, 7.5)
     logsnr = build.sampling(config).table.logsnr

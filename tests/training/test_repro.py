@@ -51,7 +51,7 @@ def test_nothing_of_it_is_saved_or_logged(failed):
 
 def run_again(folder):
     """(found, values) of the document's program."""
-    (code,) = re.findall("```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    (code,) = re.findall("```python\n(import.*?)```", DOCUMENT.read_text(), re.DOTALL)
     scope = {}
     exec(code.replace("runs/pelvis/repro/step_0000002", str(folder)), scope)
     scope["data"].close()
