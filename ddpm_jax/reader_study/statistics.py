@@ -1,0 +1,178 @@
+"""What is said of readers: proportions, signal detection, agreement, learning.
+
+Intervals are two-sided and of 95 % unless a name says otherwise.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """NaN where there is nothing to say."""
+
+    low: float
+    high: float
+
+
+NOTHING = Interval(math.nan, math.nan)
+
+
+def wilson(count: int, total: int) -> Interval:
+    """Of a proportion (Wilson, 1927)."""
+    return _proportion(count, total, "wilson")
+
+
+def exact(count: int, total: int) -> Interval:
+    """Of a proportion (Clopper & Pearson, 1934)."""
+    return _proportion(count, total, "exact")
+
+
+def _proportion(count: int, total: int, method: str) -> Interval:
+    if not total:
+        return NOTHING
+    found = stats.binomtest(count, total).proportion_ci(LEVEL, method)
+    return Interval(float(found.low), float(found.high))
+
+
+def upper_bound(count: int, total: int) -> float:
+    """One-sided exact 95 % bound of a rate; 1 - 0.05**(1/n) for no event, for which
+    the rule of three says 3/n (Hanley & Lippman-Hand, 1983)."""
+    if not total:
+        return math.nan
+    if count == total:
+        return 1.0
+    return float(stats.beta.ppf(LEVEL, count + 1, total - count))
+
+
+def against_chance(count: int, total: int) -> float:
+    """Two-sided exact p of 1/2."""
+    return float(stats.binomtest(count, total, 0.5).pvalue) if total else math.nan
+
+
+def difference(count: int, total: int, other: int, others: int) -> Interval:
+    """Of count/total - other/others for independent answers (Newcombe, 1998,
+    method 10)."""
+    if not total or not others:
+        return NOTHING
+    p, q = count / total, other / others
+    (a, b), (c, d) = wilson(count, total), wilson(other, others)
+    return Interval(
+        p - q - math.hypot(p - a, d - q),
+        p - q + math.hypot(b - p, q - c),
+    )
+
+
+# ---- signal detection ----
+
+
+class Detection(NamedTuple):
+    """d' and the criterion c: above 0 where a reader rather says real."""
+
+    d_prime: float
+    criterion: float
+
+
+def detection(hits: int, positives: int, alarms: int, negatives: int) -> Detection:
+    """d' = z(hit rate) - z(false-alarm rate); 0.5 is added to counts and 1 to totals,
+    so that rates of 0 and 1 have one too (Hautus, 1995)."""
+    if not positives or not negatives:
+        return Detection(math.nan, math.nan)
+    hit = stats.norm.ppf((hits + 0.5) / (positives + 1))
+    alarm = stats.norm.ppf((alarms + 0.5) / (negatives + 1))
+    return Detection(float(hit - alarm), float(-(hit + alarm) / 2))
+
+
+def auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve, ties half: the Mann-Whitney statistic over its most.
+
+    `scores` [n], `positive` bool [n]."""
+    n = int(positive.sum())
+    if n in (0, len(positive)):
+        return math.nan
+    ranks = stats.rankdata(scores)
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / n / (len(positive) - n))
+
+
+def roc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """[k, 2] corners (false-alarm rate, hit rate) from (0, 0) to (1, 1)."""
+    cuts = [np.inf, *np.unique(scores)[::-1]]
+    sides = scores[~positive], scores[positive]
+    return np.array([[(side >= cut).mean() for side in sides] for cut in cuts])
+
+
+# ---- agreement ----
+
+
+def cohen_kappa(first: Sequence, second: Sequence) -> float:
+    """Agreement of two beyond chance (Cohen, 1960); NaN where chance agrees always."""
+    a, b = np.asarray(first), np.asarray(second)
+    if not len(a):
+        return math.nan
+    chance = sum((a == v).mean() * (b == v).mean() for v in np.union1d(a, b))
+    agreed = (a == b).mean()
+    return float((agreed - chance) / (1 - chance)) if chance < 1 else math.nan
+
+
+def fleiss_kappa(counts: np.ndarray) -> float:
+    """Agreement of several beyond chance (Fleiss, 1971): `counts` [cases, categories],
+    each row of the same sum; NaN where chance agrees always."""
+    counts = np.asarray(counts, float)
+    if not counts.size or counts[0].sum() < 2:
+        return math.nan
+    raters = counts[0].sum()
+    agreed = ((counts**2).sum(1) - raters) / (raters * (raters - 1))
+    chance = float(((counts.sum(0) / counts.sum()) ** 2).sum())
+    return float((agreed.mean() - chance) / (1 - chance)) if chance < 1 else math.nan
+
+
+def tally(answers: Sequence[Sequence]) -> np.ndarray:
+    """[cases, categories] counts of answers [cases][raters]."""
+    values = sorted({answer for case in answers for answer in case})
+    return np.array([[list(case).count(v) for v in values] for case in answers])
+
+
+# ---- uncertainty over cases, and over time ----
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray], float],
+    cases: int,
+    rng: np.random.Generator,
+    resamples: int = 2000,
+) -> Interval:
+    """Percentile interval of `statistic(index)` over cases drawn with replacement: of
+    the images, not of the answers, since several readers saw the same ones.
+
+    Resamples in which it is NaN do not count; NaN where that is more than half."""
+    if cases < 2:
+        return NOTHING
+    draws = (rng.integers(cases, size=cases) for _ in range(resamples))
+    found = np.array([statistic(index) for index in draws])
+    known = found[~np.isnan(found)]
+    if len(known) < resamples / 2:
+        return NOTHING
+    tail = 50 * (1 - LEVEL)
+    low, high = np.percentile(known, [tail, 100 - tail])
+    return Interval(float(low), float(high))
+
+
+class Trend(NamedTuple):
+    """Of a share over time: z above 0 where it rises, and its two-sided p."""
+
+    z: float
+    p: float
+
+
+def trend(right: np.ndarray, order: np.ndarray) -> Trend:
+    """Cochran-Armitage test of a trend of bool `right` [n] with `order` [n]."""
+    right, order = np.asarray(right, float), np.asarray(order, float)
+    if len(right) < 2 or right.std() == 0 or order.std() == 0:
+        return Trend(math.nan, math.nan)
+    z = float(np.corrcoef(right, order)[0, 1] * math.sqrt(len(right)))
+    return Trend(z, float(2 * stats.norm.sf(abs(z))))
