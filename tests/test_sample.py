@@ -8,7 +8,7 @@ from PIL import Image
 
 from ddpm_jax import sources
 from ddpm_jax.conditions.presets import PELVIS
-from ddpm_jax.sample import read_conditions
+from ddpm_jax.outputs.requests import read_conditions
 
 PROMPT = "AP pelvis, both hips, right hip prosthesis, 67-year-old woman, BMI 31"
 
@@ -39,7 +39,7 @@ def test_prompt_to_files(command, tiny_run, tmp_path):
     assert str(out / "contact_sheet.png") in result.out
     names = [f"{i:06d}.png" for i in range(3)]
     assert sorted(p.name for p in out.iterdir()) == sorted(
-        [*names, "contact_sheet.png", "manifest.csv"]
+        [*names, "contact_sheet.png", "manifest.csv", "request.json"]
     )
     rows = manifest(out)
     assert [row["file"] for row in rows] == names

@@ -102,6 +102,15 @@ def read_entries(path: Path) -> Iterator[bytes]:
         raise ValueError(f"SHARD_VERIFY: {path.name} is broken.") from None
 
 
+def read_entry(path: Path, index: int) -> bytes:
+    """One entry of an ArrayRecord file that is whole."""
+    reader = ArrayRecordReader(str(path))
+    try:
+        return reader.read([index])[0]
+    finally:
+        reader.close()
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """All of `content` under `path`, on the disk, or nothing."""
     data = content.encode() if isinstance(content, str) else content
