@@ -135,6 +135,11 @@ def formats() -> tuple[str, ...]:
 
 def what_is_asked(schema: Schema, table: Table | None) -> list[Asked]:
     """The images that the flags ask for, in order, each with its seed."""
+    if bool(PROMPT.value or CONDITION.value) == (table is not None):
+        raise ValueError(
+            "expected one of --prompt and --conditions; or --condition, alone or "
+            "beside --prompt."
+        )
     if table is not None:
         rows = requests.read_rows(table, schema)
     else:
@@ -149,17 +154,6 @@ def what_is_asked(schema: Schema, table: Table | None) -> list[Asked]:
     asked = list(requests.numbered(rows, SEED.value, COUNT.value))
     sampler.check_seeds([one.seed for one in asked])
     return asked
-
-
-def read_table() -> Table | None:
-    """The table of --conditions; ValueError where there are too many requests."""
-    asked = bool(PROMPT.value or CONDITION.value)
-    if asked == bool(CONDITIONS.value):
-        raise ValueError(
-            "expected one of --prompt and --conditions; or --condition, alone or "
-            "beside --prompt."
-        )
-    return requests.read_table(CONDITIONS.value) if CONDITIONS.value else None
 
 
 def make_job(table: Table | None) -> tuple[folder.Job, sources.Source]:
@@ -215,7 +209,7 @@ def say_where_models_differ(table: Table, model: requests.Model) -> None:
 
 def main():
     command_line.require(FLAGS, "out")
-    table = read_table()
+    table = requests.read_table(CONDITIONS.value) if CONDITIONS.value else None
     distributed.initialize(DISTRIBUTED.value)
     job, source = make_job(table)
     finished = work.lead(lambda: folder.begin(job, OVERWRITE.value), "begin")

@@ -11,6 +11,7 @@ written, since nothing was taken on one.
 
 import io
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -33,6 +34,7 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "ddpm_jax.synthetic")
 LONGEST_ROOT = 39
 """Characters that leave 24 digits of 64 characters (PS3.5 9.1) to tell images apart."""
 
+UNITS = ("age", "years"), ("bmi", "kg/m²")
 SEX = {"F": "F", "M": "M", "other": "O"}
 LATERALITY = {"right": "R", "left": "L", "both": "B"}
 BODY_PART = {"right": "HIP", "left": "HIP", "both": "PELVIS"}
@@ -54,7 +56,8 @@ class Header(NamedTuple):
 
 def check_root(root: str) -> str:
     """`root`; ValueError where no UID can be made under it."""
-    if root and not (uid.UID(root).is_valid and len(root) <= LONGEST_ROOT):
+    known = re.fullmatch(uid.RE_VALID_UID, root) and root[0] in "012"
+    if root and not (known and len(root) <= LONGEST_ROOT):
         raise ValueError(
             f"--uid_root = {root!r}: expected numbers with dots between, none with a "
             f"leading 0, {LONGEST_ROOT} characters at most."
@@ -76,7 +79,7 @@ def encode(image: np.ndarray, asked: Asked, header: Header) -> bytes:
     dataset.SpecificCharacterSet = "ISO_IR 192"
     key = identity(asked, header.model).hex()
     _instance(dataset, key, header)
-    _subject(dataset, key, asked.row)
+    _subject(dataset, key, asked.row, header.schema)
     _position(dataset, asked.row, header.schema)
     _origin(dataset, asked, header)
     _pixels(dataset, image)
@@ -115,18 +118,24 @@ def _instance(dataset, key, header):
     dataset.LossyImageCompression = "00"
 
 
-def _subject(dataset, key, row: Mapping):
+def _subject(dataset, key, row: Mapping, schema: Schema):
     """A subject for each image: nobody, of the sex, age and BMI that were asked for."""
     dataset.PatientName = f"SYNTHETIC^{key[:12].upper()}"
     dataset.PatientID = f"SYNTHETIC-{key[:16].upper()}"
     dataset.PatientBirthDate = ""
     dataset.PatientSex = SEX.get(row.get("sex"), "")
     dataset.PatientComments = STATEMENT
-    age, bmi = row.get("age"), row.get("bmi")
-    if isinstance(age, float):
+    age, bmi = (_number(row, schema, *each) for each in UNITS)
+    if age is not None and age < 1000:
         dataset.PatientAge = f"{int(age):03d}Y" if age >= 2 else f"{int(age * 12):03d}M"
-    if isinstance(bmi, float):
+    if bmi is not None:
         dataset.PatientBodyMassIndex = f"{bmi:g}"
+
+
+def _number(row, schema, name, unit):
+    """A continuous condition, where it is in DICOM's unit."""
+    fits = any((f.name, getattr(f, "unit", None)) == (name, unit) for f in schema)
+    return row.get(name) if fits else None
 
 
 def _position(dataset, row: Mapping, schema: Schema):
