@@ -216,7 +216,6 @@ def main():
     if not finished:
         with preemptible():
             clock = work.make(job, source)
-            distributed.wait("all images are written")
             work.lead(lambda: folder.finish(job), "finish")
         if distributed.leads():
             print(clock.report())

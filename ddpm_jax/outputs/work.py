@@ -17,7 +17,27 @@ THREADS = max(2, min(16, os.cpu_count() or 1))
 
 
 def make(job: folder.Job, source: Source) -> stream.Clock:
-    """All that is missing of this process's share; Clock says what it took."""
+    """All that is missing, each process its share; Clock says what that took.
+
+    Returns when all processes are done; where one failed, all end.
+    """
+    failure = None
+    try:
+        clock = _make(job, source)
+    except BaseException as error:  # the others wait for this process
+        failure = error
+    failed = distributed.count(failure is not None)
+    if failure is not None:
+        raise failure
+    if failed:
+        raise ValueError(
+            f"{failed} of {jax.process_count()} processes did not end their share; "
+            "see what they say, then run the same command again."
+        )
+    return clock
+
+
+def _make(job: folder.Job, source: Source) -> stream.Clock:
     clock = stream.Clock()
     batch, start = stream.spread(source, job.model.guidance, job.batch)
     mine = folder.share(job, jax.process_index(), jax.process_count())
@@ -41,10 +61,10 @@ def make(job: folder.Job, source: Source) -> stream.Clock:
                 made = writers.submit(write, job, index, image, left[index])
                 if "records" in left[index]:
                     ordered.submit(collected.append, index, made)
-            bar.update(writers.finished - (bar.n - bar.initial))
+            bar.update(writers.news())
         writers.drain()
         ordered.drain()
-        bar.update(writers.finished - (bar.n - bar.initial))
+        bar.update(writers.news())
     return clock
 
 

@@ -10,7 +10,7 @@ class Writers:
     the same for any count. The first failure is raised by the next call."""
 
     def __init__(self, threads: int, most: int):
-        self.finished = 0
+        self.finished = self._told = 0
         self._pool = ThreadPoolExecutor(threads)
         self._places = threading.BoundedSemaphore(most)
         self._lock = threading.Lock()
@@ -38,6 +38,11 @@ class Writers:
     def check(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+    def news(self) -> int:
+        """How many jobs succeeded since it was asked last."""
+        before, self._told = self._told, self.finished
+        return self._told - before
 
     def drain(self) -> None:
         """Until all that was submitted is done."""
