@@ -8,6 +8,7 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -37,12 +38,11 @@ class Clock:
         self.start = self.start or now - self.began
         return now
 
-    def done(self, sent: float, images: int) -> None:
-        """A batch that was sent at `sent` is done: the device had it since then, or
-        since it was through with the one before."""
-        now = time.perf_counter()
-        self.device += now - max(sent, self._free)
-        self._free = now
+    def done(self, sent: float, ended: float, images: int) -> None:
+        """A batch that was sent at `sent` was done at `ended`: the device had it since
+        then, or since it was through with the one before."""
+        self.device += ended - max(sent, self._free)
+        self._free = ended
         self.images += images
 
     def report(self) -> str:
@@ -98,15 +98,15 @@ def stream(
     A batch is sent before the one before it is fetched. The last is filled up and cut.
     """
     waiting = deque()
-    for begin in range(0, len(indices), batch):
-        part = indices[begin : begin + batch]
-        waiting.append(
-            (part, start(*_encode(source, asked, part, batch)), clock.sent())
-        )
-        if len(waiting) == AHEAD:
+    with ThreadPoolExecutor(1) as watch:  # it sees the end of a batch when it comes
+        for begin in range(0, len(indices), batch):
+            part = indices[begin : begin + batch]
+            images = start(*_encode(source, asked, part, batch))
+            waiting.append((part, clock.sent(), watch.submit(_ended, images)))
+            if len(waiting) == AHEAD:
+                yield _fetch(*waiting.popleft(), clock)
+        while waiting:
             yield _fetch(*waiting.popleft(), clock)
-    while waiting:
-        yield _fetch(*waiting.popleft(), clock)
 
 
 def _encode(source, asked, part, batch) -> tuple[np.ndarray, Conditions]:
@@ -115,7 +115,11 @@ def _encode(source, asked, part, batch) -> tuple[np.ndarray, Conditions]:
     return seeds, source.schema.encode([one.row for one in full])
 
 
-def _fetch(part, images, sent, clock):
-    images = jax.block_until_ready(images)
-    clock.done(sent, len(part))
+def _ended(images):
+    return jax.block_until_ready(images), time.perf_counter()
+
+
+def _fetch(part, sent, made, clock):
+    images, ended = made.result()
+    clock.done(sent, ended, len(part))
     return part, np.asarray(images)[: len(part)]

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep.codes import Rejected
 from ddpm_jax.conditions.presets import PELVIS
 from ddpm_jax.conditions.schema import Categorical, Continuous, Schema
 from ddpm_jax.outputs import dicom, png
 from ddpm_jax.outputs.requests import Asked, Model
+from tests import dicoms
 
 MODEL = Model("0f" * 32, 2.5, 16)
 ROW = {
@@ -237,3 +239,10 @@ def test_the_mark_is_in_the_corner_and_nowhere_else(size):
 def test_a_mark_without_room_is_refused():
     with pytest.raises(ValueError, match="--burn_in: no room .* 16 x 16 px"):
         png.marked(np.zeros((16, 16), np.uint16))
+
+
+def test_our_own_converter_takes_it_for_no_radiograph(tmp_path):
+    path = tmp_path / "image.dcm"
+    path.write_bytes(dicom.encode(image(), Asked(PELVIS.parse(ROW), 7, ""), header()))
+    with pytest.raises(Rejected, match="SOP_CLASS"):
+        dicoms.read(path)
