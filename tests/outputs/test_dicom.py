@@ -1,5 +1,6 @@
 """Synthetic DICOM: the pixels, what it says of itself, and the standard's tables."""
 
+import functools
 import importlib.util
 import io
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.codes import Rejected
@@ -46,13 +47,10 @@ def read(row, seed=7, schema=PELVIS, pixels=None, **options):
     return pydicom.dcmread(io.BytesIO(data))
 
 
-@pytest.fixture(scope="module")
+@functools.cache
 def standard():
     """PS3.3 as tables, of highdicom: modules of an IOD, attributes of a module."""
-    package = importlib.util.find_spec("highdicom")
-    if package is None:
-        pytest.skip("needs highdicom, of the extra [dev]")
-    folder = Path(package.origin).parent / "_standard"
+    folder = Path(importlib.util.find_spec("highdicom").origin).parent / "_standard"
     iods, attributes = (
         json.loads((folder / f"{name}.json").read_text())
         for name in ("iod_module_map", "module_attribute_map")
@@ -71,11 +69,12 @@ ROWS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)  # the first loads the tables
 @given(ROWS)
-def test_it_is_a_secondary_capture_image_by_the_standard(standard, row):
+def test_it_is_a_secondary_capture_image_by_the_standard(row):
     """Types 1 and 2 of every module that is mandatory are there, 1 with a value, and
     nothing is there that the IOD does not know, beside what is declared."""
-    found, (modules, attributes) = read(row), standard
+    found, (modules, attributes) = read(row), standard()
     known = {(*a["path"], a["keyword"]) for m in modules for a in attributes[m["key"]]}
     for element in found:
         if not element.tag.is_private and element.keyword not in EXTENSION:
