@@ -55,6 +55,7 @@ setup(
         "wandb": ["wandb>=0.19"],  # scalars to Weights & Biases, where asked for
         "dev": [
             "beartype>=0.20",  # checks jaxtyping's shapes under pytest
+            "highdicom>=0.26",  # the tables of PS3.3 that headers are checked against
             "hypothesis>=6.120",  # property tests
             "import-linter>=2.1",  # the import contracts
             "pytest>=8.3",

@@ -13,13 +13,20 @@ from ddpm_jax.types import Params
 
 
 class Source(NamedTuple):
-    """Something that makes images: run(seeds, cond, guidance) to uint16 [b, h, w]."""
+    """Something that makes images: run(seeds, cond, guidance) to uint16 [b, h, w].
+
+    `program(params, seeds, cond, guidance)` is the same for JAX to place and to trace;
+    it does not wait for what it computes.
+    """
 
     schema: Schema
     size: int
     guidance: float
     run: Callable
     model_hash: str
+    steps: int
+    program: Callable
+    params: Params
 
 
 def open_source(
@@ -50,6 +57,9 @@ def from_run(folder: str, steps: int | None = None, ema: str | None = None) -> S
         run.config.sampler.guidance,
         lambda seeds, cond, weight: jitted(run.params, seeds, cond, weight),
         model_hash(run.params),
+        run.config.sampler.steps if steps is None else steps,
+        jitted,
+        run.params,
     )
 
 
@@ -62,6 +72,9 @@ def from_sampler(folder: str) -> Source:
         loaded.guidance,
         loaded.run,
         model_hash(loaded.params),
+        loaded.description["steps"],
+        loaded._program,
+        loaded.params,
     )
 
 
