@@ -3,6 +3,7 @@
 python -m ddpm_jax.export --workdir runs/first --out exported
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -75,10 +76,28 @@ def programs(run: runs.Run) -> dict[str, jax_export.Exported]:
         composed=(*advance, {name: f32() for name in fields}),
         finish=(image,),
     )
-    return {
-        f"{name}.jax": jax_export.export(jax.jit(part), platforms=PLATFORMS)(*given)
-        for name, part, given in zip(Parts._fields, parts, inputs, strict=True)
+    with _without_paths():
+        return {
+            f"{name}.jax": jax_export.export(jax.jit(part), platforms=PLATFORMS)(*given)
+            for name, part, given in zip(Parts._fields, parts, inputs, strict=True)
+        }
+
+
+@contextlib.contextmanager
+def _without_paths():
+    """Programs lowered here do not say in which folders of this machine code lies."""
+    values = {
+        "jax_include_full_tracebacks_in_locations": False,
+        "jax_hlo_source_file_canonicalization_regex": ".*/",
     }
+    before = {name: getattr(jax.config, name) for name in values}
+    for name, value in values.items():
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def numbers_of_steps(config, asked: list[int]) -> tuple[int, list[int]]:

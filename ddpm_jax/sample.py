@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from ddpm_jax import command_line, pictures, sampler, sources
+from ddpm_jax import command_line, film, pictures, sampler, sources
 from ddpm_jax.conditions.prompt import parse_prompt
 from ddpm_jax.conditions.schema import Schema
 
@@ -42,7 +42,10 @@ GUIDANCE = flags.DEFINE_float(
     "guidance", None, "Guidance weight; default: the model's.", flag_values=FLAGS
 )
 STEPS = flags.DEFINE_integer(
-    "steps", None, "Sampler steps (with --workdir).", flag_values=FLAGS
+    "steps",
+    None,
+    "Sampler steps; an exported sampler has a few numbers of them.",
+    flag_values=FLAGS,
 )
 EMA = flags.DEFINE_string(
     "ema",
@@ -59,8 +62,22 @@ BATCH = flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 OUT = flags.DEFINE_string("out", None, "The folder to make.", flag_values=FLAGS)
+FILM = flags.DEFINE_string(
+    "film",
+    None,
+    "Instead of --out: the images coming out of the noise, as .gif, .mp4 (extra "
+    "[film]), or .png, a strip.",
+    flag_values=FLAGS,
+)
+SWEEP = flags.DEFINE_string(
+    "sweep",
+    None,
+    "With --film: the images while one condition changes and the seed does not, e.g. "
+    "age=40:90, bmi=20,30,45, prosthesis_right=no,yes.",
+    flag_values=FLAGS,
+)
 OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Write into --out if it exists.", flag_values=FLAGS
+    "overwrite", False, "Write into --out, or --film, if it exists.", flag_values=FLAGS
 )
 
 MOST_ON_SHEET = 64
@@ -141,7 +158,25 @@ def what_is_asked(schema: Schema) -> list[Asked]:
     return asked
 
 
+def make_film():
+    path = film.check(FILM.value, OVERWRITE.value)
+    source = sources.open_source(WORKDIR.value, SAMPLER.value, STEPS.value, EMA.value)
+    asked = what_is_asked(source.schema)
+    film.make(
+        path,
+        source.sampler,
+        [one.row for one in asked],
+        [one.seed for one in asked],
+        sweep=SWEEP.value,
+        steps=STEPS.value,
+        guidance=GUIDANCE.value,
+    )
+    print(f"see {path}")
+
+
 def main():
+    if FILM.value or SWEEP.value:
+        return make_film()
     command_line.require(FLAGS, "out")
     out = Path(OUT.value)
     if out.exists() and any(out.iterdir()) and not OVERWRITE.value:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import ml_collections
@@ -90,11 +91,23 @@ def test_which_steps_are_offered(asked, changes, expected):
     assert export.numbers_of_steps(config, asked) == expected
 
 
-def test_programs_call_nothing_and_know_their_platforms(tiny_export):
+def test_programs_know_their_platforms(tiny_export):
     for name in exported.PROGRAMS:
         data = bytearray((tiny_export / name).read_bytes())
         program = jax_export.deserialize(data)
         assert program.platforms == ("cpu", "cuda", "tpu")
+
+
+def test_nothing_says_where_it_was_made(tiny_export, tiny_run, tiny_config):
+    """Paths of a machine name people and projects."""
+    here = [Path(build.__file__).parent, jax.__path__[0], tiny_run, Path.home()]
+    here += [tiny_config.data.folder]
+    for path in tiny_export.iterdir():
+        data = path.read_bytes()
+        for folder in here:
+            assert str(folder).encode() + b"/" not in data, path.name
+        if path.suffix == ".json":
+            assert tiny_config.data.folder.encode() not in data
 
 
 REPORT = {

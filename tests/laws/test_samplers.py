@@ -330,7 +330,7 @@ def test_to_uint16_spans_the_range():
 def test_advancing_in_pieces_is_sampling_in_one(order, eta, cuts):
     """One compilation takes any rows of a table, whatever is filled up behind them."""
     table = samplers.table(GRIDS["uniform"], order=order, eta=eta)
-    rows = np.pad(samplers.stacked(table), ((0, 7), (0, 0)))
+    rows = jnp.pad(samplers.stacked(table), ((0, 7), (0, 0)))
     keys, cond = samplers.keys_from_seeds(range(2)), {"c": jnp.zeros(2)}
     compiled = []
 
