@@ -4,9 +4,9 @@
 
 overhead: guided sampling through the parts of the loop, as runs and exported samplers
 do it, against the network's own evaluations alone: as many of them in a loop that does
-nothing else, at the batch and, where guidance acts, at twice the batch. The same sampler
-as one program of static scans is measured beside it. All in turn, the least time of
-each, since others may use the machine.
+nothing else, at the batch and, where guidance acts, at twice the batch. Beside it the
+same sampler as one program of static scans. All in turn, the least time of each, since
+others may use the machine.
 
 load: an exported sampler with parameters of the config's network, untrained, from disk
 until it can sample (compilation apart), in a fresh process.

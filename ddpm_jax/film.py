@@ -46,8 +46,7 @@ def check(path: str | None, overwrite: bool = False) -> Path:
         raise ValueError(f"--film {path}: exists; expected a new file or --overwrite.")
     if path.suffix == ".mp4" and importlib.util.find_spec("av") is None:
         raise ValueError(
-            f"--film {path}: mp4 needs `pip install ddpm_jax[film]`; .gif and .png do "
-            "not."
+            f"--film {path}: mp4 needs `pip install av`; .gif and .png do not."
         )
     return path
 

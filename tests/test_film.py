@@ -145,7 +145,7 @@ def test_mp4(sampler, tmp_path):
 
 def test_mp4_without_its_extra(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"mp4 needs `pip install ddpm_jax\[film\]`"):
+    with pytest.raises(ValueError, match="mp4 needs `pip install av`"):
         film.check(str(tmp_path / "film.mp4"))
     assert film.check(str(tmp_path / "film.gif")).name == "film.gif"
 
