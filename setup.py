@@ -49,6 +49,7 @@ setup(
         "cuda": ["jax[cuda12]"],  # NVIDIA GPUs
         "tpu": ["jax[tpu]"],  # TPUs
         "beam": ["apache-beam>=2.70"],  # conversion on a cluster's runner
+        "film": ["av>=14"],  # films as mp4; the wheel holds its encoder
         "ocr": [  # text burned into images; the wheel holds its models
             "rapidocr-onnxruntime>=1.4.4; python_version < '3.13'",
         ],

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from ddpm_jax import command_line, sampler, sources
+from ddpm_jax import command_line, film, sampler, sources
 from ddpm_jax.conditions.prompt import parse_prompt
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data.splits import parse_splits
@@ -58,7 +58,10 @@ GUIDANCE = flags.DEFINE_float(
     "guidance", None, "Guidance weight; default: the model's.", flag_values=FLAGS
 )
 STEPS = flags.DEFINE_integer(
-    "steps", None, "Sampler steps (with --workdir).", flag_values=FLAGS
+    "steps",
+    None,
+    "Sampler steps; an exported sampler has a few numbers of them.",
+    flag_values=FLAGS,
 )
 EMA = flags.DEFINE_string(
     "ema",
@@ -107,10 +110,24 @@ RECORDS_PER_SHARD = flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 OUT = flags.DEFINE_string("out", None, "The folder to make.", flag_values=FLAGS)
+FILM = flags.DEFINE_string(
+    "film",
+    None,
+    "Instead of --out: the images coming out of the noise, as .gif, .mp4 (extra "
+    "[film]), or .png, a strip.",
+    flag_values=FLAGS,
+)
+SWEEP = flags.DEFINE_string(
+    "sweep",
+    None,
+    "With --film: the images while one condition changes and the seed does not, e.g. "
+    "age=40:90, bmi=20,30,45, prosthesis_right=no,yes.",
+    flag_values=FLAGS,
+)
 OVERWRITE = flags.DEFINE_bool(
     "overwrite",
     False,
-    "Make --out anew if there is something else in it.",
+    "Make --out anew if there is something else in it; replace --film.",
     flag_values=FLAGS,
 )
 DISTRIBUTED = flags.DEFINE_bool(
@@ -163,7 +180,7 @@ def make_job(table: Table | None) -> tuple[folder.Job, sources.Source]:
     guidance, steps = GUIDANCE.value, STEPS.value
     if table is not None and guidance is None:
         guidance = requests.made_with(table, "guidance")
-    if table is not None and steps is None and WORKDIR.value:
+    if table is not None and steps is None:
         stated = requests.made_with(table, "steps")
         steps = None if stated is None else int(stated)
     source = sources.open_source(WORKDIR.value, SAMPLER.value, steps, EMA.value)
@@ -199,15 +216,28 @@ def say_where_models_differ(table: Table, model: requests.Model) -> None:
             f"{table.path}: made by another model ({sorted(others)[0][:12]}, this is "
             f"{model.sha256[:12]}): the same conditions and seeds, other images"
         )
-    steps = requests.made_with(table, "steps") if SAMPLER.value else None
-    if steps not in (None, model.steps):
-        raise ValueError(
-            f"{table.path}: made in {steps:g} steps, but --sampler {SAMPLER.value} "
-            f"makes {model.steps}; leave the column steps out to ask for other images."
-        )
+
+
+def make_film():
+    path = film.check(FILM.value, OVERWRITE.value)
+    source = sources.open_source(WORKDIR.value, SAMPLER.value, STEPS.value, EMA.value)
+    table = requests.read_table(CONDITIONS.value) if CONDITIONS.value else None
+    asked = what_is_asked(source.schema, table)
+    film.make(
+        path,
+        source.sampler,
+        [one.row for one in asked],
+        [one.seed for one in asked],
+        sweep=SWEEP.value,
+        steps=STEPS.value,
+        guidance=GUIDANCE.value,
+    )
+    print(f"see {path}")
 
 
 def main():
+    if FILM.value or SWEEP.value:
+        return make_film()
     command_line.require(FLAGS, "out")
     table = requests.read_table(CONDITIONS.value) if CONDITIONS.value else None
     distributed.initialize(DISTRIBUTED.value)

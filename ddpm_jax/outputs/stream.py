@@ -61,26 +61,15 @@ def spread(
     """(b, start): start(seeds [b], conditions [b]) is uint16 [b, h, w], perhaps not
     computed yet; b is `batch` for each of the devices of this process."""
     devices = jax.local_devices() if devices is None else devices
-    weight = np.float32(guidance)
     if len(devices) == 1:
-        return batch, lambda *asked: source.program(source.params, *asked, weight)
+        return batch, lambda *asked: source.run(*asked, guidance)
     mesh = Mesh(np.array(devices), ("data",))
-    whole, split = PartitionSpec(), PartitionSpec("data")
-    program = jax.jit(
-        jax.shard_map(
-            source.program,
-            mesh=mesh,
-            in_specs=(whole, split, split, whole),
-            out_specs=split,
-            check_vma=False,
-        )
-    )
-    params = jax.device_put(source.params, NamedSharding(mesh, whole))
+    split = NamedSharding(mesh, PartitionSpec("data"))
+    spread_out = source.sampler.over(mesh)
 
     def start(*asked):
-        placed = jax.device_put(asked, NamedSharding(mesh, split))
-        weighed = jax.device_put(weight, NamedSharding(mesh, whole))
-        return program(params, *placed, weighed)
+        placed = jax.device_put(asked, split)
+        return spread_out.run(*placed, guidance, source.steps)
 
     return batch * len(devices), start
 
