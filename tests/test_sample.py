@@ -273,4 +273,8 @@ def test_a_manifest_of_another_model_or_of_other_steps(command, tiny_export, tmp
     assert result.status == 0 and "made by another model (ab" in result.out
     table.write_text("view,steps\nAP,9\n")
     result = command("sample", *arguments, f"--out={tmp_path / 'other'}")
-    assert result.status == 1 and "made in 9 steps, but --sampler" in result.err
+    assert result.status == 1 and "steps = 9: this sampler has 4, 8, 16" in result.err
+    table.write_text("view,steps\nAP,8\n")
+    result = command("sample", *arguments, f"--out={tmp_path / 'eight'}")
+    assert result.status == 0
+    assert ",8," in (tmp_path / "eight" / "manifest.csv").read_text()

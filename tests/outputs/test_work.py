@@ -139,18 +139,17 @@ def test_memory_is_the_same_for_any_count(tmp_path):
     """400 images of 0.5 MB, drawn by no network: kept, they would take 210 MB."""
     side, seen = 512, []
 
-    def program(params, seeds, cond, guidance):
+    @jax.jit
+    def run(seeds, cond, guidance):
         flat = jnp.zeros((len(seeds), side, side), jnp.uint16)
         return flat + seeds[:, None, None].astype(jnp.uint16)
-
-    run = jax.jit(program)
 
     def watched(*asked):
         seen.append(resident())
         return run(*asked)
 
     asked = [Asked(PELVIS.parse({}), seed, "") for seed in range(400)]
-    source = sources.Source(PELVIS, side, 1.0, run, "ab", 4, watched, {})
+    source = sources.Source(PELVIS, side, 1.0, watched, "ab", 4, None)
     job = folder.Job(
         tmp_path / "out", asked, PELVIS, side, Model("ab", 1.0, 4), "sampler", 8
     )
