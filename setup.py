@@ -53,6 +53,7 @@ setup(
         "cuda": ["jax[cuda12]"],  # NVIDIA GPUs
         "tpu": ["jax[tpu]"],  # TPUs
         "beam": ["apache-beam>=2.70"],  # conversion on a cluster's runner
+        "film": ["av>=14"],  # films as mp4; the wheel holds its encoder
         "ocr": [  # text burned into images; the wheel holds its models
             "rapidocr-onnxruntime>=1.4.4; python_version < '3.13'",
         ],
@@ -63,6 +64,7 @@ setup(
         "wandb": ["wandb>=0.19"],  # scalars to Weights & Biases, where asked for
         "dev": [
             "beartype>=0.20",  # checks jaxtyping's shapes under pytest
+            "highdicom>=0.26",  # the tables of PS3.3 that headers are checked against
             "hypothesis>=6.120",  # property tests
             "import-linter>=2.1",  # the import contracts
             "playwright>=1.49",  # drives an installed Chromium through the reader study

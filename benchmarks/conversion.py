@@ -35,10 +35,10 @@ from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1, JPEGLSLossless
 
 from data_prep import decode, deidentify, dicom, picture
-from data_prep.shards import OPTIONS
 from ddpm_jax import command_line
 from ddpm_jax.conditions.presets import PELVIS
 from ddpm_jax.data import pipeline, records
+from ddpm_jax.data.shards import OPTIONS
 from tests import dicoms
 
 FLAGS = command_line.new_flags()

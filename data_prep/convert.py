@@ -25,10 +25,10 @@ from data_prep import manifest as manifests
 from data_prep.deidentify import load_key, make_key, random_key
 from data_prep.job import STEPS, Job, parse_slice
 from data_prep.own_fields import load_schema
-from data_prep.splits import parse_splits
 from data_prep.worker import Reading
 from ddpm_jax import command_line
 from ddpm_jax.data.records import CODECS
+from ddpm_jax.data.splits import parse_splits
 
 FLAGS = command_line.new_flags()
 

@@ -4,7 +4,6 @@ Ids are HMAC-SHA256 under a key that is in no output, cut to 16 bytes: without t
 neither a PatientID nor a file can be looked up by trying.
 """
 
-import hashlib
 import hmac
 import os
 import secrets
@@ -48,12 +47,6 @@ class Ids:
     def key_id(self) -> str:
         """Tells whether two data sets used one key, and nothing of the key."""
         return self._hmac("key", b"").hex()[:16]
-
-
-def split_draw(patient_key: bytes) -> float:
-    """A number in [0, 1) that is the patient's own; the key makes it unguessable."""
-    digest = hashlib.sha256(b"split|" + patient_key).digest()
-    return int.from_bytes(digest[:7], "big") / (1 << 56)
 
 
 def make_key(path: Path) -> None:

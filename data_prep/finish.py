@@ -11,16 +11,11 @@ from data_prep import plans, report, review
 from data_prep.deidentify import safe_row
 from data_prep.planning import drops
 from data_prep.plans import Saved
-from data_prep.shards import (
-    Written,
-    drop_rows,
-    finished,
-    read_entries,
-    write_atomically,
-)
-from data_prep.spectrum import Spectrum
+from data_prep.shards import Written, drop_rows, finished
 from data_prep.splits import check_disjoint
-from ddpm_jax.data import records
+from ddpm_jax.data import records, shards
+from ddpm_jax.data.shards import read_entries, write_atomically
+from ddpm_jax.data.spectrum import Spectrum
 
 REPORT = "report.html"
 SAMPLE = 256
@@ -46,7 +41,11 @@ def finish(plan: Saved) -> records.Manifest:
         facts = _facts(plan, result, by_split)
         write_atomically(out / REPORT, report.render(facts))
         review.write(plan.private / review.FILE, result, out)
-        manifests.publish(result, by_split, out)
+        sizes = {
+            split: sum(each.payload for each in members)
+            for split, members in by_split.items()
+        }
+        shards.publish(result, sizes, out)
     if plan.content["random_ids"]:
         (plan.private / plans.KEY).unlink(missing_ok=True)
     return result

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,8 +9,9 @@ from pathlib import Path
 
 from data_prep.codes import ACTIONS, MEANINGS
 from data_prep.planning import Outcome
-from data_prep.shards import Settings, Written, write_atomically
+from data_prep.shards import Settings, Written
 from ddpm_jax.data import records
+from ddpm_jax.data.shards import write_atomically
 
 REJECTED = "rejected.csv"
 TOTALS = ("written", "duplicate", "excluded", "quarantined", "dead")
@@ -96,37 +96,6 @@ def write_rejected(outcomes: Sequence[Outcome], out: Path) -> None:
     lines = ["row_id,action,code"]
     lines += [f"{row_id},{ACTIONS[code]},{code}" for row_id, code in rejected]
     write_atomically(out / REJECTED, "\n".join(lines) + "\n")
-
-
-def publish(
-    manifest: records.Manifest, written: Mapping[str, Sequence[Written]], out: Path
-) -> None:
-    """TFDS's metadata and, last of all, the manifest: with it the folder becomes a
-    data set."""
-    import tensorflow_datasets as tfds
-
-    template = tfds.core.ShardedFileTemplate(
-        dataset_name=manifest.name, data_dir=str(out), filetype_suffix="array_record"
-    )
-    infos = [
-        tfds.core.SplitInfo(
-            name=split,
-            shard_lengths=[each.shard.records for each in members],
-            num_bytes=sum(each.payload for each in members),
-            filename_template=template,
-        )
-        for split, members in written.items()
-        if members
-    ]
-    tfds.folder_dataset.write_metadata(
-        data_dir=str(out),
-        features=records.features(manifest.schema),
-        split_infos=infos,
-        filename_template=template,
-        check_data=False,
-    )
-    content = json.dumps(manifest.to_json(), indent=1)
-    write_atomically(out / records.MANIFEST, content + "\n")
 
 
 AUDIT = "audit.csv"

@@ -11,7 +11,7 @@ from data_prep.codes import Rejected
 from data_prep.deidentify import Ids
 from data_prep.dicom import Header
 from data_prep.labels import Label, Labels
-from data_prep.splits import split_of
+from ddpm_jax.data.splits import split_of
 
 FEWEST_PER_SHARD, MOST_PER_SHARD, SHARDS_WANTED = 32, 512, 32
 

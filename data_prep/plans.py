@@ -14,9 +14,10 @@ from pathlib import Path
 
 from data_prep.deidentify import load_key
 from data_prep.planning import Outcome, Plan, Row, ShardPlan
-from data_prep.shards import Settings, write_atomically
+from data_prep.shards import Settings
 from data_prep.worker import Reading
 from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.data.shards import write_atomically
 
 FOLDER, KEY, LOCK = "plan", "random.key", "lock"
 DECIDING = ("imagecodecs", "numpy", "pillow", "pydicom")

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from data_prep.codes import ACTIONS, MEANINGS
-from data_prep.shards import read_entries
 from ddpm_jax.data import records
+from ddpm_jax.data.shards import read_entries
 
 FILE = "review.html"
 COUNT = 64

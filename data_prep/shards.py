@@ -1,8 +1,7 @@
 """One function writes one shard, from its first row to its name in the folder.
 
-Commit order: `.tmp` -> close -> reopen, count, read all -> fsync -> rename -> sidecar
-`.json`. Whatever interrupts it, a file with its final name is whole, and a shard is
-taken over by a later run only if its sidecar says that nothing has changed.
+A shard is committed (`ddpm_jax.data.shards`), then its sidecar `.json`: a later run
+takes it over only if that says that nothing has changed.
 """
 
 import contextlib
@@ -13,23 +12,17 @@ import hmac
 import json
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-
-from array_record.python.array_record_module import (
-    ArrayRecordReader,
-    ArrayRecordWriter,
-)
 
 from data_prep import worker
 from data_prep.codes import ACTIONS, Rejected
 from data_prep.deidentify import Ids, build_record
 from data_prep.planning import Outcome, Row, ShardPlan
 from ddpm_jax.conditions.schema import Schema
-from ddpm_jax.data import records
+from ddpm_jax.data import records, shards
+from ddpm_jax.data.shards import Entries, read_entries, write_atomically
 
-OPTIONS = "group_size:1,uncompressed"
 SIDECAR = ".json"
 
 
@@ -72,7 +65,7 @@ DECIDING = (
 @functools.cache
 def _code_digest() -> bytes:
     files = [Path(__file__).with_name(f"{name}.py") for name in DECIDING]
-    files.append(Path(records.__file__))
+    files += [Path(records.__file__), Path(shards.__file__)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
 
 
@@ -96,7 +89,7 @@ def write_shard(
         for _ in plan.rows:
             advance()
         return found
-    ids, outcomes, entries = Ids(settings.key), [], _Entries(plan.file, settings)
+    ids, outcomes, entries = Ids(settings.key), [], Entries(settings.out / plan.file)
     with entries:
         for row in plan.rows:
             outcome, entry = convert_row(row, ids, settings)
@@ -155,7 +148,7 @@ def drop_rows(
         for o in written.outcomes
         if o.record_id and o.row_id not in written.dropped
     ]
-    entries = _Entries(plan.file, settings)
+    entries = Entries(settings.out / plan.file)
     with entries:
         source = read_entries(settings.out / plan.file)
         for row_id, entry in zip(present, source, strict=True):
@@ -175,79 +168,8 @@ def recode(
     )
 
 
-class _Entries:
-    """Entries on their way into a `.tmp` that no other writer has, counted and
-    hashed; the last of two writers of one shard wins, with the same bytes."""
-
-    def __init__(self, file: str, settings: Settings):
-        writer = f"{os.getpid():x}-{threading.get_ident():x}"
-        self.path = settings.out / f"{file}.{writer}.tmp"
-        self.count = self.payload = 0
-        self.digest = hashlib.sha256()
-
-    def __enter__(self):
-        with _as_os_error(self.path):
-            self._writer = ArrayRecordWriter(str(self.path), OPTIONS)
-        return self
-
-    def write(self, entry: bytes):
-        with _as_os_error(self.path):
-            self._writer.write(entry)
-        self.digest.update(entry)
-        self.count += 1
-        self.payload += len(entry)
-
-    def __exit__(self, kind, *_):
-        try:
-            with _as_os_error(self.path):
-                self._writer.close()
-        except OSError:
-            self.path.unlink(missing_ok=True)
-            raise
-        if kind is not None:
-            self.path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _as_os_error(path: Path):
-    """array_record tells of a full disk or a forbidden folder by RuntimeError."""
-    try:
-        yield
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0].split(": ", 1)[-1]
-        raise OSError(f"{path}: cannot be written ({reason}).") from None
-
-
-def read_entries(path: Path) -> Iterator[bytes]:
-    """All entries of an ArrayRecord file in order; ValueError if it is broken."""
-    try:
-        reader = ArrayRecordReader(str(path))
-        try:
-            if not reader.ok():
-                raise ValueError
-            for _ in range(reader.num_records()):
-                yield reader.read()
-        finally:
-            reader.close()  # a broken file raises here as well
-    except Exception:  # array_record raises its own, undocumented types
-        raise ValueError(f"SHARD_VERIFY: {path.name} is broken.") from None
-
-
 def _commit(plan, settings, entries, outcomes, dropped) -> Written:
-    count, digest = 0, hashlib.sha256()
-    for entry in read_entries(entries.path):
-        digest.update(entry)
-        count += 1
-    if (count, digest.digest()) != (entries.count, entries.digest.digest()):
-        raise ValueError(
-            f"SHARD_VERIFY: {plan.file} does not hold what was written to it; is the "
-            "disk full or failing?"
-        )
-    with entries.path.open("rb+") as file:
-        os.fsync(file.fileno())
-    final = settings.out / plan.file
-    entries.path.replace(final)
-    shard = records.Shard(plan.file, count, records.file_digest(final))
+    shard = entries.commit()
     written = Written(shard, outcomes, entries.payload, dropped)
     content = _stamp(plan, settings) | dataclasses.asdict(written)
     write_atomically(_sidecar(plan.file, settings), json.dumps(content))
@@ -294,18 +216,3 @@ def _stamp(plan, settings):
 
 def _sidecar(file, settings):
     return settings.out / f"{file}{SIDECAR}"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """All of `text` under `path`, or nothing."""
-    partial = path.with_name(path.name + ".tmp")
-    try:
-        with partial.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise OSError(f"{path}: cannot be written ({error.strerror}).") from None

@@ -12,10 +12,10 @@ from absl import flags
 from tqdm import tqdm
 
 from data_prep.manifest import check_ledger
-from data_prep.shards import read_entries
 from data_prep.splits import check_disjoint
 from ddpm_jax import command_line
 from ddpm_jax.data import records
+from ddpm_jax.data.shards import read_entries
 
 FLAGS = command_line.new_flags()
 DATA = flags.DEFINE_string(

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from ddpm_jax import ema, guidance, losses, process, samplers, schedule
+from ddpm_jax import ema, guidance, losses, process, reverse, samplers, schedule
 from ddpm_jax.conditions import own
 from ddpm_jax.conditions.presets import PRESETS
 from ddpm_jax.conditions.schema import Schema
@@ -388,15 +388,13 @@ class Sampling(NamedTuple):
 
     def segments(self, denoise: Denoiser, unknown, weight) -> list[samplers.Segment]:
         """Plain, guided, plain: each a static scan; empty ones are left out."""
-        if self.clip:
-            denoise = guidance.clipped(denoise)
+        denoise = _cut(denoise, self.clip)
         if self.shares:
             weights = {name: weight * share for name, share in self.shares.items()}
             guided = guidance.compositional(denoise, unknown, weights)
         else:
             guided = guidance.classifier_free(denoise, unknown, weight)
-        if self.clip:
-            guided = guidance.clipped(guided)
+        guided = _cut(guided, self.clip)
         start, stop = self.guided.start, self.guided.stop
         parts = [
             (denoise, slice(0, start)),
@@ -408,6 +406,10 @@ class Sampling(NamedTuple):
             for chosen, part in parts
             if len(self.table.logsnr[part])
         ]
+
+
+def _cut(denoise: Denoiser, clip: bool) -> Denoiser:
+    return guidance.clipped(denoise) if clip else denoise
 
 
 TYPICAL_RANGE = (-16.5, 11.0)
@@ -490,10 +492,8 @@ def sampler(config, net: Network, schema: Schema, steps: int | None = None) -> C
     Pure and jittable; image i depends on seed i and condition i alone.
     """
     plan = sampling(config, steps)
-    unknown = {field.name: field.unknown for field in schema}
-    for name in plan.shares:
-        pick(unknown, name, "config.sampler.shares")
-    shape = (config.image_size, config.image_size, 1)
+    unknown = _unknown(schema, plan.shares)
+    shape = _shape(config)
 
     def run(params, seeds, cond, weight):
         segments = plan.segments(denoiser(config, net, params), unknown, weight)
@@ -501,3 +501,58 @@ def sampler(config, net: Network, schema: Schema, steps: int | None = None) -> C
         return samplers.to_uint16(samplers.sample(segments, keys, cond, shape))
 
     return run
+
+
+def reverse_parts(config, net: Network, schema: Schema) -> reverse.Parts:
+    """The sampler of `config` in pieces that serve every number of steps, each pure and
+    jittable; `reverse.Parts` says what they take."""
+    options = config.sampler
+    unknown = _unknown(schema, options.get("shares", {}))
+    shape, stochastic = _shape(config), options.eta > 0
+
+    def start(seeds):
+        z = samplers.normal(samplers.keys_from_seeds(seeds), shape)
+        return z, jnp.zeros_like(z)
+
+    def advance(guide, params, state, rows, first, stop, seeds, cond):
+        plain = _cut(denoiser(config, net, params), options.clip)
+        denoise = _cut(guide(plain), options.clip)
+        keys = samplers.keys_from_seeds(seeds)
+        bounds = rows, first, stop, keys, cond
+        return samplers.advance(denoise, state, *bounds, stochastic=stochastic)
+
+    def plain(*inputs):
+        return advance(lambda denoise: denoise, *inputs)
+
+    def guided(*inputs):
+        *inputs, weight = inputs
+        return advance(
+            lambda denoise: guidance.classifier_free(denoise, unknown, weight), *inputs
+        )
+
+    def composed(*inputs):
+        *inputs, weights = inputs
+        return advance(
+            lambda denoise: guidance.compositional(denoise, unknown, weights), *inputs
+        )
+
+    return reverse.Parts(start, plain, guided, composed, samplers.to_uint16)
+
+
+def course(config, steps: int | None = None) -> reverse.Course:
+    """`sampling` as `reverse_parts` take it."""
+    plan = sampling(config, steps)
+    bounds = int(plan.guided.start), int(plan.guided.stop)
+    return reverse.Course(samplers.stacked(plan.table), bounds)
+
+
+def _shape(config) -> tuple[int, int, int]:
+    return config.image_size, config.image_size, 1
+
+
+def _unknown(schema: Schema, shares) -> dict[str, float]:
+    """The value of "not known" by field; ValueError for a share of no field."""
+    unknown = {field.name: field.unknown for field in schema}
+    for name in shares:
+        pick(unknown, name, "config.sampler.shares")
+    return unknown

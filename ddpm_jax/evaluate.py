@@ -99,7 +99,12 @@ def main():
     found = predict(agreement.to_input(images, 16))
     on_synthetic = agreement.agreement(found, asked, schema.names)
 
-    report = {"real": on_real, "synthetic": on_synthetic, "count": COUNT.value}
+    report = {
+        "real": on_real,
+        "synthetic": on_synthetic,
+        "count": COUNT.value,
+        "model_sha256": source.model_hash,
+    }
     (out / "metrics.json").write_text(json.dumps(report, indent=1) + "\n")
     write_disagreements(out, images, rows, found, schema)
     print(table(on_real, on_synthetic))

@@ -54,14 +54,16 @@ def classifier_free(
 
 
 def compositional(
-    denoise: Denoiser, unknown: Mapping[str, float], weights: Mapping[str, float]
+    denoise: Denoiser,
+    unknown: Mapping[str, float],
+    weights: Mapping[str, float | Scalar],
 ) -> Denoiser:
     """x_u + sum over fields f of weights[f] (x_f - x_u), x_f knowing field f alone.
 
     Liu et al. (2022), eq. 11: fields are combined as if independent given the image.
     One call at 1 + len(weights) times the batch; fields without a weight are not
-    known. With one field this is `classifier_free` given that field. ValueError for
-    a weight on no field.
+    known. With one field this is `classifier_free` given that field. Weights may be
+    traced. ValueError for a weight on no field.
     """
     for name in weights:
         if name not in unknown:

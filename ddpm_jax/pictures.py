@@ -1,5 +1,7 @@
-"""Images to files: 16-bit PNG, contact sheets with captions, curves and bars."""
+"""Images to files: 16-bit PNG, sheets of tiles with captions, curves and bars."""
 
+import functools
+import itertools
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +17,10 @@ from ddpm_jax.conditions.comparison import Comparison
 
 PAIR = ("#c3c8cf", "#1f6fb4")
 """Real, and what was made."""
+GROUND, TEXT, FAINT = 24, 225, 80
+GAP, LINE = 10, 15
+Block = Sequence[Sequence[np.ndarray]]
+"""Tiles that belong together, uint8 [h, w] of one size, in rows."""
 
 
 def write_png16(path: Path, image: np.ndarray) -> None:
@@ -34,32 +40,72 @@ def contact_sheet(
     Small images are enlarged by whole factors without smoothing, so that what is seen
     is what the model made.
     """
-    count, height, width = images.shape
+    count = len(images)
+    blocks = [[[tile(image, cell)]] for image in images]
     columns = columns or min(count, round(count**0.5 * 1.4))
-    rows = -(-count // columns)
+    return sheet(blocks, captions, columns=columns)
+
+
+def tile(image: np.ndarray, cell: int) -> np.ndarray:
+    """uint16 [h, w] to uint8, its longer side enlarged by a whole factor to at most
+    `cell` px, or averaged down to that."""
+    height, width = image.shape
     scale = cell / max(height, width)
     scale = max(1, int(scale)) if scale >= 1 else scale
-    size = (round(width * scale), round(height * scale))
-    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size=11)
-    wrapped = [_wrap(text, max(12, size[0] // 7)) for text in captions]
-    text_height = 15 * max(map(len, wrapped), default=0) + 8
-    gap = 10
-    sheet = Pil.new(
-        "L",
-        (columns * (size[0] + gap) + gap, rows * (size[1] + text_height + gap) + gap),
-        color=24,
+    small = Pil.fromarray((image >> 8).astype(np.uint8))
+    resample = Pil.Resampling.NEAREST if scale >= 1 else Pil.Resampling.BOX
+    return np.asarray(
+        small.resize((round(width * scale), round(height * scale)), resample)
     )
-    draw = ImageDraw.Draw(sheet)
-    for index, (image, lines) in enumerate(zip(images, wrapped, strict=True)):
-        left = gap + index % columns * (size[0] + gap)
-        top = gap + index // columns * (size[1] + text_height + gap)
-        tile = Pil.fromarray((image >> 8).astype(np.uint8))
-        resample = Pil.Resampling.NEAREST if scale >= 1 else Pil.Resampling.BOX
-        sheet.paste(tile.resize(size, resample), (left, top))
-        draw.multiline_text(
-            (left, top + size[1] + 4), "\n".join(lines), fill=225, font=font, spacing=2
-        )
-    return sheet
+
+
+def sheet(
+    blocks: Sequence[Block],
+    captions: Sequence[str],
+    *,
+    columns: int,
+    headings: Sequence[str] = (),
+    footer: tuple[str, float] | None = None,
+) -> Pil.Image:
+    """Blocks of one shape in rows, each over its caption; `headings` over the tiles of
+    the first row of blocks; `footer`: a line of text, and how far its bar goes, 0 to 1.
+    """
+    rows = -(-len(blocks) // columns)
+    down, across = len(blocks[0]), len(blocks[0][0])
+    height, width = blocks[0][0][0].shape
+    block_width = across * (width + GAP) - GAP
+    block_height = down * (height + GAP) - GAP
+    wrapped = [_wrap(text, max(12, block_width // 7)) for text in captions]
+    heads = [_wrap(text, max(4, width // 7)) for text in headings]
+    text_height = LINE * max(map(len, wrapped), default=0) + 8
+    above = LINE * max(map(len, heads), default=0)
+    below = 3 * LINE if footer else 0
+    size = (
+        columns * (block_width + GAP) + GAP,
+        above + rows * (block_height + text_height + GAP) + GAP + below,
+    )
+    picture = Pil.new("L", size, color=GROUND)
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size=11)
+    write = functools.partial(draw.multiline_text, font=font, spacing=2)
+    for index, (block, lines) in enumerate(zip(blocks, wrapped, strict=True)):
+        left = GAP + index % columns * (block_width + GAP)
+        top = above + GAP + index // columns * (block_height + text_height + GAP)
+        for i, j in itertools.product(range(down), range(across)):
+            where = (left + j * (width + GAP), top + i * (height + GAP))
+            picture.paste(Pil.fromarray(block[i][j]), where)
+            if i == 0 and index < columns and heads:
+                at = (where[0], GAP // 2 + above - LINE * len(heads[j]))
+                write(at, "\n".join(heads[j]), fill=TEXT)
+        write((left, top + block_height + 4), "\n".join(lines), fill=TEXT)
+    if footer:
+        text, share = footer
+        bar = (GAP, size[1] - below + LINE // 2, size[0] - GAP - 1)
+        write((GAP, bar[1] + 8), text, fill=TEXT)
+        draw.line((bar[0], bar[1], bar[2], bar[1]), fill=FAINT, width=3)
+        reach = bar[0] + share * (bar[2] - bar[0])
+        draw.line((bar[0], bar[1], reach, bar[1]), fill=TEXT, width=3)
+    return picture
 
 
 def _wrap(text: str, width: int) -> list[str]:

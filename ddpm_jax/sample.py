@@ -2,19 +2,27 @@ r"""Make synthetic radiographs from a training run or an exported sampler.
 
     python -m ddpm_jax.sample --workdir runs/first --count 8 --out images \
         --prompt "AP pelvis, both hips, right hip prosthesis, 67-year-old woman, BMI 31"
+    python -m ddpm_jax.sample --sampler exported --conditions cohort.csv \
+        --format png,dicom,records --out cohort
+
+The same command goes on after any interruption. Several processes (Slurm, TPU slices,
+or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID) share the images.
 """
 
-import csv
+import signal
+import threading
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
-from ddpm_jax import command_line, pictures, sampler, sources
+from ddpm_jax import command_line, film, sampler, sources
 from ddpm_jax.conditions.prompt import parse_prompt
 from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.data.splits import parse_splits
+from ddpm_jax.outputs import dicom, folder, png, requests, work
+from ddpm_jax.outputs.requests import Asked, Table
+from ddpm_jax.training import distributed
 
 FLAGS = command_line.new_flags()
 WORKDIR = flags.DEFINE_string(
@@ -26,10 +34,18 @@ SAMPLER = flags.DEFINE_string(
 PROMPT = flags.DEFINE_multi_string(
     "prompt", [], "What to show, in English; repeatable.", flag_values=FLAGS
 )
+CONDITION = flags.DEFINE_multi_string(
+    "condition",
+    [],
+    "What to show, field=value, e.g. --condition view=AP --condition age=70; alone or "
+    "beside --prompt.",
+    flag_values=FLAGS,
+)
 CONDITIONS = flags.DEFINE_string(
     "conditions",
     None,
-    "Or: a CSV, one row an image, one column a field.",
+    "Or: a CSV or Parquet, one row an image, one column a field, and seed and prompt "
+    "if they are wanted. A manifest.csv asks for the same images again.",
     flag_values=FLAGS,
 )
 COUNT = flags.DEFINE_integer(
@@ -42,7 +58,10 @@ GUIDANCE = flags.DEFINE_float(
     "guidance", None, "Guidance weight; default: the model's.", flag_values=FLAGS
 )
 STEPS = flags.DEFINE_integer(
-    "steps", None, "Sampler steps (with --workdir).", flag_values=FLAGS
+    "steps",
+    None,
+    "Sampler steps; an exported sampler has a few numbers of them.",
+    flag_values=FLAGS,
 )
 EMA = flags.DEFINE_string(
     "ema",
@@ -54,139 +73,202 @@ EMA = flags.DEFINE_string(
 BATCH = flags.DEFINE_integer(
     "batch",
     sampler.BATCH,
-    "Images at a time; another size rounds otherwise.",
+    "Images at a time on each device; another size rounds otherwise.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+FORMAT = flags.DEFINE_multi_string(
+    "format",
+    ["png"],
+    "png (16 bits), dicom (Secondary Capture) or records (shards to train on, in "
+    "OUT/records); several with commas between, or repeated.",
+    flag_values=FLAGS,
+)
+BURN_IN = flags.DEFINE_bool(
+    "burn_in",
+    False,
+    "Mark PNG and DICOM with SYNTHETIC in the upper left corner.",
+    flag_values=FLAGS,
+)
+UID_ROOT = flags.DEFINE_string(
+    "uid_root",
+    "",
+    "With dicom: the root of all UIDs; without one they begin with 2.25.",
+    flag_values=FLAGS,
+)
+SPLITS = flags.DEFINE_list(
+    "splits",
+    ["train=1"],
+    "With records: splits and their shares of the images.",
+    flag_values=FLAGS,
+)
+RECORDS_PER_SHARD = flags.DEFINE_integer(
+    "records_per_shard",
+    512,
+    "With records: also what is made again after an interruption, at most.",
     lower_bound=1,
     flag_values=FLAGS,
 )
 OUT = flags.DEFINE_string("out", None, "The folder to make.", flag_values=FLAGS)
+FILM = flags.DEFINE_string(
+    "film",
+    None,
+    "Instead of --out: the images coming out of the noise, as .gif, .mp4 (extra "
+    "[film]), or .png, a strip.",
+    flag_values=FLAGS,
+)
+SWEEP = flags.DEFINE_string(
+    "sweep",
+    None,
+    "With --film: the images while one condition changes and the seed does not, e.g. "
+    "age=40:90, bmi=20,30,45, prosthesis_right=no,yes.",
+    flag_values=FLAGS,
+)
 OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Write into --out if it exists.", flag_values=FLAGS
+    "overwrite",
+    False,
+    "Make --out anew if there is something else in it; replace --film.",
+    flag_values=FLAGS,
+)
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Look for the other processes of this command even if nothing in the environment "
+    "tells of them.",
+    flag_values=FLAGS,
 )
 
-MOST_ON_SHEET = 64
-WRITTEN = ("file", "model_sha256")
-"""Columns of manifest.csv beside the conditions, so that it can be asked for again."""
 
-
-class Asked(NamedTuple):
-    """One image asked for."""
-
-    row: dict
-    seed: int
-    prompt: str
-
-
-def read_conditions(path: str, schema: Schema) -> list[tuple[dict, int | None, str]]:
-    """(row, seed or None, prompt) of each line of a CSV; columns are fields of the
-    schema, and optionally `seed` and `prompt`."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: no readable CSV in UTF-8 ({error}).") from None
-    columns = lines[0] if lines else []
-    allowed = (*schema.names, "seed", "prompt")
-    extra = sorted(set(columns) - {*allowed, *WRITTEN})
-    if extra or len(set(columns)) < len(columns):
+def formats() -> tuple[str, ...]:
+    """Of --format, in the order of `folder.FORMATS`, each once."""
+    asked = {name.strip() for text in FORMAT.value for name in text.split(",")}
+    if unknown := sorted(asked - set(folder.FORMATS)):
         raise ValueError(
-            f"{path}: columns {', '.join(extra or columns)}: expected some of "
-            f"{', '.join(allowed)}, each once."
+            f"--format {', '.join(unknown)}: expected some of "
+            f"{', '.join(folder.FORMATS)}."
         )
-    rows = []
-    for number, cells in enumerate(lines[1:], start=2):
-        try:
-            if len(cells) != len(columns):
-                raise ValueError(
-                    f"{len(cells)} cells for {len(columns)} columns; a prompt with "
-                    "commas needs quotation marks."
-                )
-            rows.append(_read_line(dict(zip(columns, cells, strict=True)), schema))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
-    if not rows:
-        raise ValueError(f"{path}: no rows; expected one an image.")
-    return rows
+    return tuple(name for name in folder.FORMATS if name in asked)
 
 
-def _read_line(line: dict, schema: Schema):
-    prompt = (line.get("prompt") or "").strip()
-    row = dict(parse_prompt(prompt, schema).row) if prompt else {}
-    columns = schema.parse({name: line.get(name) for name in schema.names})
-    stated = {name: value for name, value in columns.items() if value is not None}
-    for name, value in stated.items():
-        if row.get(name) not in (None, value):
-            raise ValueError(f"the prompt says {name} = {row[name]}, a column {value}.")
-    text = (line.get("seed") or "").strip()
-    if text and not text.isdecimal():
-        raise ValueError(f"seed = {text!r}: expected a whole number from 0.")
-    return schema.parse(row | stated), int(text) if text else None, prompt
-
-
-def what_is_asked(schema: Schema) -> list[Asked]:
+def what_is_asked(schema: Schema, table: Table | None) -> list[Asked]:
     """The images that the flags ask for, in order, each with its seed."""
-    if bool(PROMPT.value) == bool(CONDITIONS.value):
-        raise ValueError("expected one of --prompt and --conditions.")
-    if CONDITIONS.value:
-        requests = read_conditions(CONDITIONS.value, schema)
+    if bool(PROMPT.value or CONDITION.value) == (table is not None):
+        raise ValueError(
+            "expected one of --prompt and --conditions; or --condition, alone or "
+            "beside --prompt."
+        )
+    if table is not None:
+        rows = requests.read_rows(table, schema)
     else:
-        requests = []
+        stated = requests.read_pairs(CONDITION.value, schema)
+        rows = [] if PROMPT.value else [(schema.parse(stated), None, "")]
         for text in PROMPT.value:
             understood = parse_prompt(text, schema)
-            print(understood.describe())
-            requests.append((understood.row, None, text))
-    asked = []
-    for row, seed, prompt in requests:
-        first = SEED.value + len(asked) if seed is None else seed
-        asked += [Asked(row, first + i, prompt) for i in range(COUNT.value)]
+            if distributed.leads():
+                print(understood.describe())
+            row = requests.combine(understood.row, stated, "--condition", schema)
+            rows.append((row, None, text))
+    asked = list(requests.numbered(rows, SEED.value, COUNT.value))
+    sampler.check_seeds([one.seed for one in asked])
     return asked
 
 
-def main():
-    command_line.require(FLAGS, "out")
-    out = Path(OUT.value)
-    if out.exists() and any(out.iterdir()) and not OVERWRITE.value:
-        raise ValueError(
-            f"--out {out}: not empty; expected a new folder or --overwrite."
+def make_job(table: Table | None) -> tuple[folder.Job, sources.Source]:
+    """What is to be done, all of it checked, and who does it."""
+    chosen, root = formats(), dicom.check_root(UID_ROOT.value)
+    shares = parse_splits(SPLITS.value)
+    guidance, steps = GUIDANCE.value, STEPS.value
+    if table is not None and guidance is None:
+        guidance = requests.made_with(table, "guidance")
+    if table is not None and steps is None:
+        stated = requests.made_with(table, "steps")
+        steps = None if stated is None else int(stated)
+    source = sources.open_source(WORKDIR.value, SAMPLER.value, steps, EMA.value)
+    guidance = sampler.check_guidance(source.guidance if guidance is None else guidance)
+    asked = what_is_asked(source.schema, table)
+    if BURN_IN.value:
+        png.marked(np.zeros((source.size, source.size), np.uint16))
+    model = requests.Model(source.model_hash, guidance, source.steps)
+    if table is not None:
+        say_where_models_differ(table, model)
+    job = folder.Job(
+        out=Path(OUT.value),
+        asked=asked,
+        schema=source.schema,
+        size=source.size,
+        model=model,
+        kind="run" if WORKDIR.value else "sampler",
+        batch=BATCH.value,
+        formats=chosen,
+        burn_in=BURN_IN.value,
+        uid_root=root,
+        shares=shares,
+        per_shard=RECORDS_PER_SHARD.value,
+    )
+    return job, source
+
+
+def say_where_models_differ(table: Table, model: requests.Model) -> None:
+    """The same rows and seeds are other images where the model or its steps differ."""
+    others = requests.models_of(table) - {model.sha256}
+    if others and distributed.leads():
+        print(
+            f"{table.path}: made by another model ({sorted(others)[0][:12]}, this is "
+            f"{model.sha256[:12]}): the same conditions and seeds, other images"
         )
+
+
+def make_film():
+    path = film.check(FILM.value, OVERWRITE.value)
     source = sources.open_source(WORKDIR.value, SAMPLER.value, STEPS.value, EMA.value)
-    asked = what_is_asked(source.schema)
-    parts = sources.images(
-        source,
+    table = requests.read_table(CONDITIONS.value) if CONDITIONS.value else None
+    asked = what_is_asked(source.schema, table)
+    film.make(
+        path,
+        source.sampler,
         [one.row for one in asked],
         [one.seed for one in asked],
+        sweep=SWEEP.value,
+        steps=STEPS.value,
         guidance=GUIDANCE.value,
-        batch=BATCH.value,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    images = []
-    with tqdm(total=len(asked), desc="sampling", unit="image") as bar:
-        for part in parts:
-            for image in part:
-                pictures.write_png16(out / f"{len(images):06d}.png", image)
-                images.append(image)
-            bar.update(len(part))
-    write_record(out / "manifest.csv", source, asked)
-    shown = images[:MOST_ON_SHEET]
-    captions = [
-        f"{source.schema.caption(one.row)}; seed {one.seed}"
-        for one in asked[: len(shown)]
-    ]
-    pictures.contact_sheet(np.stack(shown), captions).save(out / "contact_sheet.png")
-    print(f"{len(images)} images in {out}; see {out / 'contact_sheet.png'}")
+    print(f"see {path}")
 
 
-def write_record(path: Path, source: sources.Source, asked: list[Asked]) -> None:
-    """One line per image: file, seed, conditions, prompt, hash of the model."""
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["file", "seed", *source.schema.names, "prompt", "model_sha256"]
-        )
-        for index, one in enumerate(asked):
-            values = ["" if v is None else v for v in one.row.values()]
-            writer.writerow(
-                [f"{index:06d}.png", one.seed, *values, one.prompt, source.model_hash]
-            )
+def main():
+    if FILM.value or SWEEP.value:
+        return make_film()
+    command_line.require(FLAGS, "out")
+    table = requests.read_table(CONDITIONS.value) if CONDITIONS.value else None
+    distributed.initialize(DISTRIBUTED.value)
+    job, source = make_job(table)
+    finished = work.lead(lambda: folder.begin(job, OVERWRITE.value), "begin")
+    if not finished:
+        with preemptible():
+            clock = work.make(job, source)
+            work.lead(lambda: folder.finish(job), "finish")
+        if distributed.leads():
+            print(clock.report())
+    if distributed.leads():
+        said = " (there already)" if finished else ""
+        count, sheet = len(job.asked), job.out / folder.SHEET
+        print(f"{count} images in {job.out}{said}; see {sheet}")
+
+
+class preemptible:
+    """SIGTERM, as schedulers send it, ends what runs like Ctrl-C: exit status 75."""
+
+    def __enter__(self):
+        self.before = None
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGTERM, self.stop)
+
+    def stop(self, number, frame):
+        raise command_line.Preempted
+
+    def __exit__(self, *_):
+        if self.before is not None:
+            signal.signal(signal.SIGTERM, self.before)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,26 @@
-"""An exported sampler: a folder that jax, numpy, safetensors and flatbuffers can run.
+"""A sampler for Python: from a run, or from a folder that needs no training code.
 
     import ddpm_jax
     sampler = ddpm_jax.load_sampler("exported")
     images = sampler.sample("AP pelvis, both hips, 67-year-old woman", seeds=range(8))
 
-The folder holds `sampler.json` (schema, sizes, defaults), `program.jax` (StableHLO
-by `jax.export`), `weights.safetensors`, `card.md` and `checksums.json`. Loading runs
-no code from it but that program.
+jax, numpy, safetensors and flatbuffers are all that this needs.
+docs/exported_sampler.md says what the folder holds and what is promised of it.
 """
 
 import functools
-import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
-from jax import export
-from safetensors.numpy import load as load_safetensors
 
+from ddpm_jax import exported
 from ddpm_jax.conditions.prompt import parse_prompt
 from ddpm_jax.conditions.schema import Conditions, Row, Schema
+from ddpm_jax.reverse import Course, Guidance, Moment, Reverse
 
-FORMAT = 1
-DESCRIPTION, PROGRAM, WEIGHTS = "sampler.json", "program.jax", "weights.safetensors"
-CARD, CHECKSUMS = "card.md", "checksums.json"
 MOST_SEED = 2**32 - 1
 BATCH = 8
 
@@ -34,68 +28,138 @@ Request = str | Row
 
 
 class Sampler:
-    """Conditions and seeds to radiographs; `schema` says what can be asked."""
+    """Conditions and seeds to radiographs; `schema` says what can be asked.
 
-    def __init__(self, description: Mapping, program: export.Exported, params: Mapping):
-        self.description = description
-        self.schema = Schema.from_json(description["schema"])
-        self.guidance = float(description["guidance"])
-        self.params = {name: jax.numpy.asarray(value) for name, value in params.items()}
-        self._program = jax.jit(program.call)
+    `size` of the images in pixels; `guidance` and `steps` are the defaults,
+    `step_counts` what `steps` may be, None for any; `description` is that of an
+    exported folder, else empty.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        size: int,
+        guidance: float,
+        reverse: Reverse,
+        step_counts: tuple[int, ...] | None = None,
+        description: Mapping | None = None,
+    ):
+        self.schema, self.size, self.guidance = schema, size, guidance
+        self.reverse, self.step_counts = reverse, step_counts
+        self.steps = reverse.course(None).steps
+        self.fields = tuple(reverse.shares or schema.names)
+        self.description = description or {}
+
+    def over(self, mesh: jax.sharding.Mesh) -> "Sampler":
+        """The same on all devices of a mesh (`Reverse.over`)."""
+        return Sampler(
+            self.schema,
+            self.size,
+            self.guidance,
+            self.reverse.over(mesh),
+            self.step_counts,
+            self.description,
+        )
+
+    @property
+    def params(self) -> Mapping[str, jax.Array]:
+        return self.reverse.params
 
     def sample(
         self,
         request: Request | Sequence[Request],
         seeds: Sequence[int] | np.ndarray = range(1),
         *,
-        guidance: float | None = None,
+        steps: int | None = None,
+        guidance: Guidance | None = None,
         batch: int = BATCH,
     ) -> np.ndarray:
         """uint16 [len(seeds), height, width], 0 black to 65535 white.
 
         `request` is one prompt or row for all seeds, or one for each. Image i depends
-        on its request and seed alone. ValueError for what the model does not know.
+        on its request and seed alone, and on `steps` and `guidance`: a weight for all
+        conditions together, or {field: weight}, where a field without one is left
+        open. ValueError for what the model does not know.
         """
-        seeds = check_seeds(seeds)
-        rows = resolve(request, self.schema, len(seeds))
-        weight = check_guidance(self.guidance if guidance is None else guidance)
-        run = functools.partial(self.run, guidance=weight)
-        return np.concatenate(
-            list(in_batches(run, seeds, self.schema.encode(rows), batch))
-        )
+        seeds, cond = self._asked(request, seeds)
+        run = functools.partial(self.run, guidance=guidance, steps=steps)
+        return np.concatenate(list(in_batches(run, seeds, cond, batch)))
 
-    def run(self, seeds: np.ndarray, cond: Conditions, guidance: float) -> np.ndarray:
-        """uint16 [b, height, width] of uint32 [b] seeds and encoded conditions."""
-        images = self._program(self.params, seeds, cond, np.float32(guidance))
-        return np.asarray(images)
+    def stream(
+        self,
+        request: Request | Sequence[Request],
+        seeds: Sequence[int] | np.ndarray = range(1),
+        *,
+        steps: int | None = None,
+        guidance: Guidance | None = None,
+        every: int = 1,
+    ) -> Iterator[Moment]:
+        """The images while they come out of the noise: a `Moment` after every `every`
+        steps and after the last, all seeds in one batch.
+
+        The last preview is what `sample` makes with `batch=len(seeds)`, to the bit.
+        ValueError as from `sample`, at once.
+        """
+        seeds, cond = self._asked(request, seeds)
+        guidance = self.check_guidance(guidance)
+        return self.reverse.stream(seeds, cond, guidance, steps, every)
+
+    def run(
+        self,
+        seeds: np.ndarray,
+        cond: Conditions,
+        guidance: Guidance | None = None,
+        steps: int | None = None,
+    ) -> jax.Array:
+        """uint16 [b, height, width], on the device, of uint32 [b] seeds and encoded
+        conditions."""
+        return self.reverse.run(seeds, cond, self.check_guidance(guidance), steps)
+
+    def check_guidance(self, guidance: Guidance | None) -> Guidance:
+        """`guidance` with a weight for each field, or the default for None; ValueError
+        for weights that are not finite, or of fields that have none."""
+        if guidance is None:
+            return self.guidance
+        if not isinstance(guidance, Mapping):
+            return check_guidance(guidance)
+        for name in guidance:
+            if name not in self.fields:
+                raise ValueError(
+                    f"guidance of {name!r}: expected some of {', '.join(self.fields)}."
+                )
+        return {name: check_guidance(guidance.get(name, 0.0)) for name in self.fields}
+
+    def _asked(self, request, seeds) -> tuple[np.ndarray, Conditions]:
+        seeds = check_seeds(seeds)
+        return seeds, self.schema.encode(resolve(request, self.schema, len(seeds)))
 
 
 def load_sampler(folder: str | Path) -> Sampler:
-    """The sampler in `folder`, its checksums verified.
+    """The sampler in an exported folder, verified; ValueError where that fails
+    (`exported.read`)."""
+    found = exported.read(folder)
+    reverse = Reverse(
+        found.parts,
+        {name: jax.numpy.asarray(value) for name, value in found.params.items()},
+        functools.partial(_course, found.courses, found.description["steps"]),
+        found.description["shares"],
+    )
+    return Sampler(
+        found.schema,
+        found.description["height"],
+        float(found.description["guidance"]),
+        reverse,
+        tuple(sorted(found.courses)),
+        found.description,
+    )
 
-    ValueError where a file is missing, damaged, or of another format version.
-    """
-    folder = Path(folder)
-    if not (folder / CHECKSUMS).is_file():
-        raise ValueError(
-            f"{folder}: no {CHECKSUMS} here; expected the --out folder of "
-            "`python -m ddpm_jax.export`."
-        )
-    sums = _read_json(folder / CHECKSUMS)
-    content = {name: _verified(folder / name, sums) for name in sorted(sums)}
-    missing = {DESCRIPTION, PROGRAM, WEIGHTS} - content.keys()
-    if missing:
-        raise ValueError(
-            f"{folder / CHECKSUMS}: lists no {', '.join(sorted(missing))}."
-        )
-    description = json.loads(content[DESCRIPTION])
-    if description.get("format") != FORMAT:
-        raise ValueError(
-            f"{folder}: sampler format {description.get('format')!r}, but this program "
-            f"reads format {FORMAT}; export it again."
-        )
-    program = export.deserialize(bytearray(content[PROGRAM]))
-    return Sampler(description, program, load_safetensors(content[WEIGHTS]))
+
+def _course(courses: Mapping[int, Course], default: int, steps: int | None) -> Course:
+    steps = default if steps is None else steps
+    if steps not in courses:
+        allowed = ", ".join(map(str, sorted(courses)))
+        raise ValueError(f"steps = {steps}: this sampler has {allowed}.")
+    return courses[steps]
 
 
 def resolve(
@@ -151,19 +215,3 @@ def in_batches(
         index = np.minimum(np.arange(start, start + batch), len(seeds) - 1)
         part = {name: value[index] for name, value in cond.items()}
         yield np.asarray(run(seeds[index], part))[: len(seeds) - start]
-
-
-def _read_json(path: Path):
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        raise ValueError(f"{path}: not readable JSON; export it again.") from None
-
-
-def _verified(path: Path, sums: Mapping[str, str]) -> bytes:
-    if path.name not in sums or not path.is_file():
-        raise ValueError(f"{path}: missing; export it again.")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != sums[path.name]:
-        raise ValueError(f"{path}: not as it was exported (sha256 differs).")
-    return data

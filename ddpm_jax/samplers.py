@@ -1,4 +1,4 @@
-"""Samplers: coefficient tables, and the one loop that runs them.
+"""Samplers: coefficient tables, the one step, and the loops that take it.
 
 Every sampler here is z' = A z + B x_hat + C x_hat_before + S xi, with coefficients
 known before the loop starts (docs/notation.md).
@@ -150,13 +150,51 @@ def _run(segment, carry, keys, cond, keep):
 
     def step(carry, row):
         z, x_before, index = carry
-        x_hat = segment.denoise(z, jnp.full(z.shape[:1], row.logsnr), cond)
-        seen = Trajectory(z, x_hat) if keep else None
-        z = row.z * z + row.x * x_hat + row.x_before * x_before
-        if stochastic:
-            step_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
-            z += row.noise * normal(step_keys, z.shape[1:])
-        return (z, x_hat, index + 1), seen
+        state = _step(
+            segment.denoise, (z, x_before), row, index, keys, cond, stochastic
+        )
+        seen = Trajectory(z, state[1]) if keep else None
+        return (*state, index + 1), seen
 
     rows = jax.tree.map(jnp.asarray, segment.rows)
     return jax.lax.scan(step, carry, rows)
+
+
+def advance(
+    denoise: Denoiser,
+    state: tuple[Image, Image],
+    rows: Num[Array, "n 5"],
+    start,
+    stop,
+    keys: Keys,
+    cond: Conditions,
+    *,
+    stochastic: bool,
+) -> tuple[Image, Image]:
+    """(z, x_hat) after rows [start, stop) of `stacked` coefficients; the bounds may be
+    traced, so that one program takes any number of steps from any step on.
+
+    `sample` to the bit where it is compiled alike. `stochastic`: whether any row has
+    noise.
+    """
+
+    def body(index, state):
+        row = Table(*rows[index])
+        return _step(denoise, state, row, index, keys, cond, stochastic)
+
+    return jax.lax.fori_loop(start, stop, body, state)
+
+
+def stacked(table: Table) -> np.ndarray:
+    """float32 [steps, 5]: a table as one array, its columns in the order of `Table`."""
+    return np.stack(table, axis=1).astype(np.float32)
+
+
+def _step(denoise, state, row, index, keys, cond, stochastic):
+    z, x_before = state
+    x_hat = denoise(z, jnp.full(z.shape[:1], row.logsnr), cond)
+    z = row.z * z + row.x * x_hat + row.x_before * x_before
+    if stochastic:
+        step_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
+        z += row.noise * normal(step_keys, z.shape[1:])
+    return z, x_hat

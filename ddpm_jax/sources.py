@@ -1,25 +1,29 @@
 """Where images come from, in one shape: a training run or an exported sampler."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from ddpm_jax import build, runs, sampler
 from ddpm_jax.conditions.schema import Row, Schema
+from ddpm_jax.reverse import Reverse
 from ddpm_jax.types import Params
 
 
 class Source(NamedTuple):
-    """Something that makes images: run(seeds, cond, guidance) to uint16 [b, h, w]."""
+    """Something that makes images: run(seeds, cond, guidance) to uint16 [b, h, w] in
+    `steps`, perhaps not computed yet, and the sampler behind it for all else."""
 
     schema: Schema
     size: int
     guidance: float
     run: Callable
     model_hash: str
+    steps: int
+    sampler: sampler.Sampler
 
 
 def open_source(
@@ -33,35 +37,40 @@ def open_source(
         raise ValueError("expected one of --workdir and --sampler.")
     if workdir:
         return from_run(workdir, steps, ema)
-    if steps is not None:
-        raise ValueError("--steps: an exported sampler has its steps built in.")
     if ema is not None:
         raise ValueError("--ema: an exported sampler has its average built in.")
-    return from_sampler(exported)
+    return from_sampler(exported, steps)
 
 
 def from_run(folder: str, steps: int | None = None, ema: str | None = None) -> Source:
     """The newest checkpoint of a run; `steps` and `ema` in place of its config's."""
     run = runs.load(folder, ema)
-    jitted = jax.jit(build.sampler(run.config, run.network, run.schema, steps))
-    return Source(
-        run.schema,
-        run.config.image_size,
-        run.config.sampler.guidance,
-        lambda seeds, cond, weight: jitted(run.params, seeds, cond, weight),
-        model_hash(run.params),
+    options = run.config.sampler
+    reverse = Reverse(
+        build.reverse_parts(run.config, run.network, run.schema),
+        run.params,
+        functools.cache(functools.partial(build.course, run.config)),
+        dict(options.get("shares", {})),
     )
+    size, guidance = run.config.image_size, float(options.guidance)
+    return _source(sampler.Sampler(run.schema, size, guidance, reverse), steps)
 
 
-def from_sampler(folder: str) -> Source:
-    """An exported sampler."""
-    loaded = sampler.load_sampler(folder)
+def from_sampler(folder: str, steps: int | None = None) -> Source:
+    """An exported sampler; `steps`, one of those it has, in place of its own."""
+    return _source(sampler.load_sampler(folder), steps)
+
+
+def _source(made: sampler.Sampler, steps: int | None) -> Source:
+    steps = made.reverse.course(steps).steps
     return Source(
-        loaded.schema,
-        loaded.description["height"],
-        loaded.guidance,
-        loaded.run,
-        model_hash(loaded.params),
+        made.schema,
+        made.size,
+        made.guidance,
+        functools.partial(made.run, steps=steps),
+        model_hash(made.params),
+        steps,
+        made,
     )
 
 
@@ -83,7 +92,7 @@ def images(
     batch: int = sampler.BATCH,
 ) -> Iterator[np.ndarray]:
     """uint16 [<= batch, h, w] parts, in the order of rows and seeds."""
-    weight = sampler.check_guidance(source.guidance if guidance is None else guidance)
+    weight = source.sampler.check_guidance(guidance)
     return sampler.in_batches(
         lambda seeds, cond: source.run(seeds, cond, weight),
         sampler.check_seeds(seeds),

@@ -3,12 +3,14 @@
 import csv
 
 import numpy as np
+import pandas as pd
+import pydicom
 import pytest
 from PIL import Image
 
 from ddpm_jax import sources
 from ddpm_jax.conditions.presets import PELVIS
-from ddpm_jax.sample import read_conditions
+from ddpm_jax.outputs.requests import read_conditions
 
 PROMPT = "AP pelvis, both hips, right hip prosthesis, 67-year-old woman, BMI 31"
 
@@ -39,7 +41,7 @@ def test_prompt_to_files(command, tiny_run, tmp_path):
     assert str(out / "contact_sheet.png") in result.out
     names = [f"{i:06d}.png" for i in range(3)]
     assert sorted(p.name for p in out.iterdir()) == sorted(
-        [*names, "contact_sheet.png", "manifest.csv"]
+        [*names, "contact_sheet.png", "manifest.csv", "request.json"]
     )
     rows = manifest(out)
     assert [row["file"] for row in rows] == names
@@ -173,3 +175,106 @@ def test_guidance_that_is_not_finite_is_refused(tiny_export, weight):
     source = sources.open_source(None, str(tiny_export))
     with pytest.raises(ValueError, match="expected a finite number"):
         sources.images(source, [{}], [0], guidance=weight)
+
+
+def test_the_same_images_by_condition_by_table_and_by_manifest(
+    command, tiny_export, tmp_path
+):
+    def sample(name, *arguments):
+        result = command(
+            "sample", f"--sampler={tiny_export}", f"--out={tmp_path / name}", *arguments
+        )
+        assert result.status == 0, result.err
+        return pixels(tmp_path / name)
+
+    pairs = ["--condition=view=AP", "--condition=age=70", "--seed=3"]
+    expected = sample("pairs", *pairs, "--guidance=3")
+    table = pd.DataFrame({"view": ["AP"], "age": [70], "seed": [3]})
+    table.to_csv(tmp_path / "a.csv", index=False)
+    table.to_parquet(tmp_path / "a.parquet")
+    others = {
+        "csv": [f"--conditions={tmp_path / 'a.csv'}", "--guidance=3"],
+        "parquet": [f"--conditions={tmp_path / 'a.parquet'}", "--guidance=3"],
+        "prompt": ["--prompt=AP pelvis", "--condition=age=70", "--seed=3"]
+        + ["--guidance=3"],
+        "again": [f"--conditions={tmp_path / 'pairs' / 'manifest.csv'}"],
+    }
+    for name, arguments in others.items():
+        np.testing.assert_array_equal(sample(name, *arguments), expected)
+    (row,) = manifest(tmp_path / "again")
+    (before,) = manifest(tmp_path / "pairs")
+    assert row == before and (row["guidance"], row["steps"]) == ("3.0", "4")
+
+
+def test_dicom_files_hold_the_pixels_of_the_pngs(command, tiny_export, tmp_path):
+    result = command(
+        "sample",
+        *(f"--sampler={tiny_export}", f"--out={tmp_path / 'out'}", "--count=3"),
+        *("--condition=sex=F", "--format=dicom", "--format=png", "--uid_root=1.2.3"),
+    )
+    assert result.status == 0, result.err
+    rows = manifest(tmp_path / "out")
+    for row, image in zip(rows, pixels(tmp_path / "out"), strict=True):
+        path = tmp_path / "out" / row["file"].replace(".png", ".dcm")
+        found = pydicom.dcmread(path)
+        np.testing.assert_array_equal(found.pixel_array, image)
+        assert found.SOPInstanceUID == row["sop_instance_uid"]
+        assert found.PatientSex == "F" and row["model_sha256"] in str(found)
+    assert len({row["sop_instance_uid"] for row in rows}) == 3
+
+
+@pytest.mark.parametrize("chosen", ["dicom", "records"])
+def test_a_contact_sheet_without_pngs(command, tiny_export, tmp_path, chosen):
+    def sheet(name, *arguments):
+        out = tmp_path / name
+        result = command(
+            "sample",
+            *(f"--sampler={tiny_export}", f"--out={out}", "--condition=view=AP"),
+            *("--count=3", *arguments),
+        )
+        assert result.status == 0, result.err
+        return (out / "contact_sheet.png").read_bytes()
+
+    assert sheet("png") == sheet(chosen, f"--format={chosen}")
+    assert not list((tmp_path / chosen).glob("0*.png"))
+
+
+@pytest.mark.parametrize(
+    "arguments, part",
+    [
+        (["--format=png,jpeg"], "--format jpeg: expected some of png, dicom, records"),
+        (["--format="], "--format : expected some of"),
+        (
+            ["--uid_root=1.02", "--format=dicom"],
+            "--uid_root = '1.02': expected",
+        ),
+        (["--splits=train=2", "--format=records"], "expected a share above 0"),
+        (["--burn_in"], "--burn_in: no room for a mark in images of 16 x 16 px"),
+        (["--condition=weight=80"], "'weight=80': field 'weight' is not in the schema"),
+        (["--prompt=lateral"], "the prompt says view = lateral, --condition AP"),
+        (["--conditions=view=AP"], "field=value is for --condition"),
+    ],
+)
+def test_flags_that_say_nothing_of_use(command, tiny_export, tmp_path, arguments, part):
+    result = command(
+        "sample",
+        *(f"--sampler={tiny_export}", f"--out={tmp_path / 'out'}"),
+        *("--condition=view=AP", *arguments),
+    )
+    assert result.status == 1 and part in result.err, result.err
+    assert len(result.err.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_manifest_of_another_model_or_of_other_steps(command, tiny_export, tmp_path):
+    table = tmp_path / "manifest.csv"
+    table.write_text("view,steps,model_sha256\nAP,4,ab\n")
+    arguments = [f"--sampler={tiny_export}", f"--conditions={table}"]
+    result = command("sample", *arguments, f"--out={tmp_path / 'out'}")
+    assert result.status == 0 and "made by another model (ab" in result.out
+    table.write_text("view,steps\nAP,9\n")
+    result = command("sample", *arguments, f"--out={tmp_path / 'other'}")
+    assert result.status == 1 and "steps = 9: this sampler has 4, 8, 16" in result.err
+    table.write_text("view,steps\nAP,8\n")
+    result = command("sample", *arguments, f"--out={tmp_path / 'eight'}")
+    assert result.status == 0
+    assert (tmp_path / "eight" / "manifest.csv").read_text().endswith(",8\n")

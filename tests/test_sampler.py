@@ -1,12 +1,15 @@
 """The exported sampler: what it checks, and what an image of it depends on."""
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
+from jax import export
 
 import ddpm_jax
 from ddpm_jax.sampler import in_batches, load_sampler
@@ -25,7 +28,10 @@ def folder(tiny_export, tmp_path):
     return shutil.copytree(tiny_export, tmp_path / "exported")
 
 
-FILES = ["card.md", "program.jax", "sampler.json", "weights.safetensors"]
+FILES = sorted(
+    ["card.md", "sampler.json", "tables.safetensors", "weights.safetensors"]
+    + [f"{part}.jax" for part in ("start", "plain", "guided", "composed", "finish")]
+)
 
 
 def test_an_export_is_these_files(tiny_export):
@@ -66,27 +72,40 @@ def test_checksums_that_are_no_json(folder):
 
 def rewrite(folder, name, change):
     """Change a JSON file, checksum included."""
-    import hashlib
-
     content = json.loads((folder / name).read_text())
     change(content)
-    (folder / name).write_text(json.dumps(content))
-    if name != "checksums.json":
-        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        rewrite(folder, "checksums.json", lambda sums: sums.update({name: digest}))
+    data = json.dumps(content).encode()
+    if name == "checksums.json":
+        (folder / name).write_bytes(data)
+    else:
+        rewrite_bytes(folder, name, data)
 
 
-@pytest.mark.parametrize("version", [0, 2, None])
-def test_another_format_version(folder, version):
-    rewrite(folder, "sampler.json", lambda content: content.update(format=version))
-    message = f"sampler format {version}, but this program reads format 1; export it"
+def rewrite_bytes(folder, name, data):
+    """Replace a file, checksum included."""
+    (folder / name).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    rewrite(folder, "checksums.json", lambda sums: sums.update({name: digest}))
+
+
+@pytest.mark.parametrize(
+    "key, version, message",
+    [
+        ("format", 1, "sampler format 1, but this program reads 2; export it again"),
+        ("format", 3, "sampler format 3, but"),
+        ("format", None, "sampler format None, but"),
+        ("schema_version", 2, "schema version 2, but this program reads 1; export it"),
+    ],
+)
+def test_another_version(folder, key, version, message):
+    rewrite(folder, "sampler.json", lambda content: content.update({key: version}))
     with pytest.raises(ValueError, match=message):
         load_sampler(folder)
 
 
 def test_checksums_that_lack_a_file(folder):
-    rewrite(folder, "checksums.json", lambda sums: sums.pop("program.jax"))
-    with pytest.raises(ValueError, match="lists no program.jax"):
+    rewrite(folder, "checksums.json", lambda sums: sums.pop("plain.jax"))
+    with pytest.raises(ValueError, match="lists no plain.jax"):
         load_sampler(folder)
 
 
@@ -130,6 +149,99 @@ def test_guidance(sampler):
     plain = sampler.sample([ROW, {}], [3, 3], guidance=1.0)
     differences = [np.abs(np.diff(a.astype(int), axis=0)) for a in (forgotten, plain)]
     assert differences[0].mean() < differences[1].mean()
+
+
+def test_steps(sampler):
+    """Those it has, its own by default; all of them from one compilation a part."""
+    assert sampler.steps == 4 and sampler.step_counts == (4, 8, 16, 32, 64)
+    default, stated = sampler.sample(ROW), sampler.sample(ROW, steps=4)
+    np.testing.assert_array_equal(default, stated)
+    images = np.stack([sampler.sample(ROW, steps=n).astype(int) for n in (16, 32, 64)])
+    first, second = np.abs(np.diff(images, axis=0)).mean((1, 2, 3))
+    assert 0 < second < first  # all approach one solution
+    with pytest.raises(
+        ValueError, match="steps = 5: this sampler has 4, 8, 16, 32, 64"
+    ):
+        sampler.sample(ROW, steps=5)
+
+
+def test_stream(sampler):
+    seeds = [3, 1]
+    moments = list(sampler.stream([PROMPT, {}], seeds, steps=8))
+    assert [m.step for m in moments] == list(range(1, 9))
+    assert [m.done for m in moments] == 7 * [False] + [True]
+    assert {m.steps for m in moments} == {8}
+    logsnr = [m.logsnr for m in moments]
+    assert logsnr == sorted(logsnr) and any(m.guided for m in moments)
+    for moment in moments:
+        assert moment.preview.shape == (2, 16, 16)
+        assert moment.preview.dtype == np.uint16
+        assert moment.z.shape == moment.x_hat.shape == (2, 16, 16)
+    final = sampler.sample([PROMPT, {}], seeds, steps=8, batch=2)
+    np.testing.assert_array_equal(moments[-1].preview, final)
+    # From pure noise towards the image.
+    assert abs(np.asarray(moments[0].z).std() - 1) < 0.1
+    errors = [np.abs(m.preview.astype(int) - final).mean() for m in moments]
+    assert errors[-2] < errors[0]
+
+
+@pytest.mark.parametrize("every", [3, 8, 100])
+def test_stream_every_few_steps(sampler, every):
+    """The same moments, only fewer: which steps are shown changes no image."""
+    all_of_them = {m.step: m for m in sampler.stream(ROW, [5], steps=8)}
+    some = list(sampler.stream(ROW, [5], steps=8, every=every))
+    assert [m.step for m in some] == [*range(every, 8, every), 8]
+    for moment in some:
+        same = all_of_them[moment.step]
+        np.testing.assert_array_equal(moment.preview, same.preview)
+        np.testing.assert_array_equal(moment.z, same.z)
+        assert moment.guided == same.guided and moment.logsnr == same.logsnr
+
+
+def test_stream_refuses_at_once(sampler):
+    for options in ({"every": 0}, {"steps": 5}, {"guidance": float("nan")}):
+        with pytest.raises(ValueError, match="expected|this sampler has"):
+            sampler.stream(ROW, [0], **options)
+    with pytest.raises(ValueError, match="cannot read 'blue'"):
+        sampler.stream("blue", [0])
+
+
+def test_guidance_by_field(sampler):
+    """A field of weight 0, or of none, is not known where guidance acts."""
+    weights = {"view": 2.0}
+    one = sampler.sample([ROW], [3], guidance=weights)
+    stated = sampler.sample([ROW], [3], guidance=weights | {"age": 0.0})
+    np.testing.assert_array_equal(one, stated)
+    other = sampler.sample([ROW], [3], guidance=weights | {"age": 2.0})
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "guidance, message",
+    [
+        ({"hip": 1.0}, "guidance of 'hip': expected some of view, side"),
+        ({"view": float("inf")}, "guidance = inf: expected a finite number"),
+        (float("nan"), "guidance = nan: expected a finite number"),
+    ],
+)
+def test_guidance_that_cannot_be(sampler, guidance, message):
+    with pytest.raises(ValueError, match=message):
+        sampler.sample(ROW, guidance=guidance)
+
+
+def test_a_program_that_calls_out_of_stablehlo_is_refused(folder):
+    """Checksums are as they should be; what it would call is code all the same."""
+    shape = jax.ShapeDtypeStruct((4, 4), np.float32)
+    program = export.export(jax.jit(jax.numpy.linalg.cholesky))(shape)
+    rewrite_bytes(folder, "finish.jax", program.serialize())
+    with pytest.raises(ValueError, match="finish.jax calls lapack_spotrf_ffi"):
+        load_sampler(folder)
+
+
+def test_programs_that_are_none(folder):
+    rewrite_bytes(folder, "finish.jax", b"nothing of use")
+    with pytest.raises(ValueError, match="cannot be read under jax .* made under jax"):
+        load_sampler(folder)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+VERSION = 1
+"""Of `Schema.to_json` and of the codes: a change that makes old ones mean something
+else raises it, and folders of another version are refused."""
+
 UNKNOWN = ("", "unknown", "not known")
 ANSWERS = ("yes", "no", "true", "false", "present", "absent", "none")
 

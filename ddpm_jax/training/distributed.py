@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -83,6 +84,13 @@ def agree(value: int) -> int:
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(value))
+
+
+def count(value: bool) -> int:
+    """Of how many processes `value` is true; all must ask."""
+    if jax.process_count() == 1:
+        return int(value)
+    return int(np.sum(multihost_utils.process_allgather(np.int32(value))))
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from data_prep.manifest import check_ledger, summary
 from data_prep.worker import Reading
 from ddpm_jax.conditions.presets import PELVIS
 from ddpm_jax.data import records
+from ddpm_jax.data import shards as writing
 from tests.dicoms import archive, dataset, noise, read, save, write_labels
 
 KEY = b"a key for tests, sixteen or more"
@@ -467,7 +468,7 @@ def test_a_shard_that_cannot_be_written_is_an_os_error(tmp_path, monkeypatch):
         def __init__(self, path, options):
             raise RuntimeError("write() failed: No space left on device")
 
-    monkeypatch.setattr(shards, "ArrayRecordWriter", Full)
+    monkeypatch.setattr(writing, "ArrayRecordWriter", Full)
     with pytest.raises(OSError, match="cannot be written .No space left on device"):
         pipeline.run(job(folder, labels, tmp_path / "out"))
     assert not list((tmp_path / "out").glob("*.json"))

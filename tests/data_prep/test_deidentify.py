@@ -10,8 +10,9 @@ from data_prep import deidentify
 from data_prep.codes import Rejected
 from data_prep.deidentify import Ids, build_record, load_key, make_key, safe_row
 from data_prep.picture import fit
-from data_prep.splits import check_disjoint, parse_splits, split_of
+from data_prep.splits import check_disjoint
 from ddpm_jax.data import records
+from ddpm_jax.data.splits import parse_splits, split_of
 from tests.dicoms import noise, ramp, read, save
 
 IDS = Ids(b"a key for tests, sixteen or more")

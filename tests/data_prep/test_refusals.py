@@ -10,9 +10,9 @@ import pytest
 from data_prep import pipeline, verify
 from data_prep.label_map import load_map
 from data_prep.labels import read_labels
-from data_prep.shards import write_atomically
 from ddpm_jax.conditions.presets import PELVIS
 from ddpm_jax.data import records
+from ddpm_jax.data.shards import write_atomically
 from tests.data_prep.test_engine import KEY, make
 from tests.dicoms import archive
 

@@ -6,11 +6,11 @@ import json
 import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from data_prep import pipeline, shards, verify
+from data_prep import pipeline, verify
 from data_prep.job import Job
 from data_prep.worker import Reading
 from ddpm_jax.conditions.presets import PELVIS
-from ddpm_jax.data import records
+from ddpm_jax.data import records, shards
 from tests.dicoms import archive
 
 SPLITS = {"train": 0.5, "test": 0.5}

@@ -1,6 +1,7 @@
 """Laws of the samplers: closed forms, orders of convergence, addressed randomness."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -322,3 +323,33 @@ def test_ancestral_noise_is_fresh_at_every_step():
 def test_to_uint16_spans_the_range():
     x = jnp.asarray([-2, -1, 0, 1, 2], jnp.float32).reshape(1, 1, 5, 1)
     assert samplers.to_uint16(x).tolist() == [[[0, 0, 32768, 65535, 65535]]]
+
+
+@pytest.mark.parametrize("order, eta", [(2, 0.0), (1, 1.0), (2, 0.5)])
+@pytest.mark.parametrize("cuts", [(), (1,), (3, 4), tuple(range(1, 9))])
+def test_advancing_in_pieces_is_sampling_in_one(order, eta, cuts):
+    """One compilation takes any rows of a table, whatever is filled up behind them."""
+    table = samplers.table(GRIDS["uniform"], order=order, eta=eta)
+    rows = jnp.pad(samplers.stacked(table), ((0, 7), (0, 0)))
+    keys, cond = samplers.keys_from_seeds(range(2)), {"c": jnp.zeros(2)}
+    compiled = []
+
+    @jax.jit
+    def advance(state, start, stop):
+        compiled.append((start, stop))
+        return samplers.advance(
+            toy(0.7), state, rows, start, stop, keys, cond, stochastic=eta > 0
+        )
+
+    z = samplers.normal(keys, SHAPE)
+    begin = z, jnp.zeros_like(z)
+    steps = len(table.logsnr)
+    state, whole = begin, advance(begin, np.int32(0), np.int32(steps))
+    for bounds in itertools.pairwise((0, *cuts, steps)):
+        state = advance(state, *map(np.int32, bounds))
+    np.testing.assert_array_equal(state, whole)
+    assert len(compiled) == 1
+    np.testing.assert_array_equal(*state)  # the last step returns x_hat
+    segment = samplers.Segment(toy(0.7), table)
+    scan = samplers.sample([segment], keys, cond, SHAPE)
+    np.testing.assert_allclose(state[0], scan, 0, 1e-5)

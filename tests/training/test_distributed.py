@@ -46,3 +46,4 @@ def test_alone_there_is_nothing_to_wait_for():
     distributed.initialize(environment={})
     distributed.wait("nobody")
     assert distributed.leads() and distributed.agree(7) == 7
+    assert distributed.count(True) == 1 and distributed.count(False) == 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.spectrum import Spectrum, radial_power, ring_sizes
+from ddpm_jax.data.spectrum import Spectrum, radial_power, ring_sizes
 
 
 def noise(size, seed=0):
