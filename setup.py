@@ -41,6 +41,7 @@ setup(
         "pydicom>=3.0.1",  # DICOM
         "pyyaml>=6",  # maps of a lab's own labels
         "safetensors>=0.5",  # weights of exported samplers
+        "scipy>=1.14",  # intervals, distances; JAX brings it
         "tensorboardX>=2.6",  # TensorBoard events without TensorFlow
         "tensorflow-datasets>=4.9.9",  # the data set's metadata; needs no TensorFlow
         "tqdm>=4.66",  # progress bars
@@ -52,6 +53,9 @@ setup(
         "ocr": [  # text burned into images; the wheel holds its models
             "rapidocr-onnxruntime>=1.4.4; python_version < '3.13'",
         ],
+        "eval": [
+            "torch-fidelity>=0.4",  # FID's Inception, and figures to hold ours against
+        ],
         "wandb": ["wandb>=0.19"],  # scalars to Weights & Biases, where asked for
         "dev": [
             "beartype>=0.20",  # checks jaxtyping's shapes under pytest
@@ -60,6 +64,8 @@ setup(
             "pytest>=8.3",
             "pytest-xdist>=3.6",  # tests on both cores
             "ruff>=0.14",  # lint and format
+            "scikit-learn>=1.5",  # AUC, to hold ours against
+            "statsmodels>=0.14",  # intervals, to hold ours against
             "tensorboard>=2.18",  # reads event files back in tests
         ],
     },
