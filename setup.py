@@ -44,7 +44,7 @@ setup(
         "pydicom>=3.0.1",  # DICOM
         "pyyaml>=6",  # maps of a lab's own labels
         "safetensors>=0.5",  # weights of exported samplers
-        "scipy>=1.14",  # exact binomial tests, markers in images; JAX brings it
+        "scipy>=1.14",  # intervals, distances, filters; JAX brings it
         "tensorboardX>=2.6",  # TensorBoard events without TensorFlow
         "tensorflow-datasets>=4.9.9",  # the data set's metadata; needs no TensorFlow
         "tqdm>=4.66",  # progress bars
@@ -61,6 +61,9 @@ setup(
             "starlette>=0.41",
             "uvicorn>=0.32",
         ],
+        "eval": [
+            "torch-fidelity>=0.4",  # FID's Inception, and figures to hold ours against
+        ],
         "wandb": ["wandb>=0.19"],  # scalars to Weights & Biases, where asked for
         "dev": [
             "beartype>=0.20",  # checks jaxtyping's shapes under pytest
@@ -71,7 +74,7 @@ setup(
             "pytest>=8.3",
             "pytest-xdist>=3.6",  # tests on both cores
             "ruff>=0.14",  # lint and format
-            "scikit-learn>=1.5",  # AUC and Cohen's kappa, to hold ours against
+            "scikit-learn>=1.5",  # AUC and kappa, to hold ours against
             "statsmodels>=0.14",  # intervals, Fleiss' kappa and trends, likewise
             "tensorboard>=2.18",  # reads event files back in tests
         ],
