@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 
 from ddpm_jax import command_line
-from ddpm_jax.reader_study import analysis, report, study
+from ddpm_jax.reader_study import analysis, discrepancy, report, study
 from ddpm_jax.reader_study.store import Answer, Busy, Store
 
 FLAGS = command_line.new_flags()
@@ -59,7 +59,7 @@ def analyse(content: study.Study, answers: list[Answer], truth):
     """All figures, and the corners of the ROC curves by reader."""
     rng = np.random.default_rng(SEED.value)
     if content.protocol == study.LABELS:
-        return analysis.label_discrepancy(content, answers, truth, rng), {}
+        return discrepancy.label_discrepancy(content, answers, truth, rng), {}
     figures = analysis.real_or_synthetic(answers, truth, rng)
     return figures, analysis.curves(answers, truth)
 

@@ -1,4 +1,4 @@
-"""From answers to figures, for both protocols; nothing here is printed or drawn."""
+"""Real or synthetic: from answers to figures; nothing here is printed or drawn."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -6,18 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ddpm_jax.evaluation import statistics as shared
 from ddpm_jax.reader_study import power
 from ddpm_jax.reader_study import statistics as st
 from ddpm_jax.reader_study.store import Answer
 from ddpm_jax.reader_study.study import (
-    AGREES,
     COUNTED,
-    DIFFERS,
     REAL,
     REPEAT,
     SYNTHETIC,
-    UNSURE,
-    Study,
     Truth,
 )
 
@@ -59,7 +56,7 @@ def proportion(who: str, what: str, count: int, total: int) -> list[Figure]:
     value = count / total if total else np.nan
     return [
         Figure(who, what, value, *interval(count, total), name, count, total)
-        for name, interval in (("Wilson", st.wilson), ("exact", st.exact))
+        for name, interval in (("Wilson", shared.wilson), ("exact", shared.exact))
     ]
 
 
@@ -138,10 +135,10 @@ def score(one: Table) -> np.ndarray:
 
 def ranked(one: Table, positive: np.ndarray, rng: np.random.Generator) -> list[Figure]:
     scores = score(one)
-    interval = st.bootstrap(
-        lambda index: st.auc(scores[index], positive[index]), len(scores), rng
+    interval = shared.bootstrap(
+        lambda index: shared.auc(scores[index], positive[index]), len(scores), rng
     )
-    value = st.auc(scores, positive)
+    value = shared.auc(scores, positive)
     return [Figure(one.reader, "AUC of confidence", value, *interval, "bootstrap")]
 
 
@@ -169,7 +166,7 @@ def pooled(read: Sequence[Table], truth, rng: np.random.Generator) -> list[Figur
 
 def _mean(what: str, right: np.ndarray, rng) -> Figure:
     """Of [cases, readers], with cases drawn anew."""
-    interval = st.bootstrap(lambda index: right[index].mean(), len(right), rng)
+    interval = shared.bootstrap(lambda index: right[index].mean(), len(right), rng)
     count, value = int(right.sum()), float(right.mean())
     return Figure(ALL, what, value, *interval, OVER_IMAGES, count, right.size)
 
@@ -208,7 +205,7 @@ def kappa(who: str, what: str, said: np.ndarray, rng: np.random.Generator) -> Fi
         def statistic(index):
             return st.cohen_kappa(said[index, 0], said[index, 1])
 
-    interval = st.bootstrap(statistic, len(said), rng)
+    interval = shared.bootstrap(statistic, len(said), rng)
     value = statistic(np.arange(len(said)))
     return Figure(who, what, value, *interval, OVER_IMAGES, None, len(said))
 
@@ -261,81 +258,6 @@ def times(one: Table) -> list[Figure]:
             total=len(values),
         )
         for name, values in named
-    ]
-
-
-# ---- label discrepancy ----
-
-
-def label_discrepancy(
-    study: Study,
-    answers: Sequence[Answer],
-    truth: Mapping[str, Truth],
-    rng: np.random.Generator,
-) -> list[Figure]:
-    """Discrepancies by field and by image, and how many planted ones were found."""
-    honest = [a for a in answers if not truth[a.image].planted]
-    traps = [a for a in answers if truth[a.image].planted and a.kind == COUNTED]
-    figures: list[Figure] = []
-    readers = list(dict.fromkeys(a.reader for a in answers))
-    for reader in readers:
-        own = [a for a in honest if a.reader == reader and a.kind == COUNTED]
-        figures += rates(reader, "any field", [_worst(a) for a in own])
-        for name, title in study.fields:
-            said = [a.answer[name] for a in own if name in a.answer]
-            figures += rates(reader, title, said)
-        found = [
-            a.answer[truth[a.image].planted] == DIFFERS
-            for a in traps
-            if a.reader == reader
-        ]
-        if found:
-            what = "planted errors found"
-            figures += proportion(reader, what, sum(found), len(found))
-    for name, title in study.fields:
-        figures += [
-            f._replace(what=f"{f.what}: {title}")
-            for f in agreement(_fields(honest, COUNTED, name), rng)
-        ]
-    figures += within(honest, _worst, rng)
-    for one in tables([a for a in answers if a.kind == COUNTED], COUNTED, _worst):
-        figures += times(one)
-    return figures
-
-
-def _worst(answer: Answer) -> str:
-    """Of the fields that could be told: differs where one does, else agrees."""
-    said = set(answer.answer.values())
-    return DIFFERS if DIFFERS in said else AGREES if AGREES in said else UNSURE
-
-
-def _fields(answers: Sequence[Answer], kind: str, name: str) -> list[Table]:
-    known = [a for a in answers if name in a.answer]
-    return tables(known, kind, lambda a: a.answer[name])
-
-
-def rates(who: str, title: str, said: Sequence[str]) -> list[Figure]:
-    """How often the label differs, of what could be told; bounds for no event too."""
-    unsure = sum(one == UNSURE for one in said)
-    wrong, total = sum(one == DIFFERS for one in said), len(said) - unsure
-    what = f"discrepancy: {title}"
-    return [
-        *proportion(who, what, wrong, total),
-        Figure(
-            who,
-            what + AT_MOST,
-            st.upper_bound(wrong, total),
-            method="exact, one-sided",
-            count=wrong,
-            total=total,
-        ),
-        Figure(
-            who,
-            f"cannot tell: {title}",
-            unsure / len(said) if said else np.nan,
-            count=unsure,
-            total=len(said),
-        ),
     ]
 
 

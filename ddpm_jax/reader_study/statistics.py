@@ -1,43 +1,16 @@
-"""What is said of readers: proportions, signal detection, agreement, learning.
+"""What is said of readers: bounds, signal detection, agreement, learning.
 
-Intervals are two-sided and of 95 % unless a name says otherwise.
+Intervals, the area under a ROC curve and the bootstrap are `evaluation.statistics`'.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.95
-
-
-class Interval(NamedTuple):
-    """NaN where there is nothing to say."""
-
-    low: float
-    high: float
-
-
-NOTHING = Interval(math.nan, math.nan)
-
-
-def wilson(count: int, total: int) -> Interval:
-    """Of a proportion (Wilson, 1927)."""
-    return _proportion(count, total, "wilson")
-
-
-def exact(count: int, total: int) -> Interval:
-    """Of a proportion (Clopper & Pearson, 1934)."""
-    return _proportion(count, total, "exact")
-
-
-def _proportion(count: int, total: int, method: str) -> Interval:
-    if not total:
-        return NOTHING
-    found = stats.binomtest(count, total).proportion_ci(LEVEL, method)
-    return Interval(float(found.low), float(found.high))
+from ddpm_jax.evaluation.statistics import LEVEL, NOTHING, Interval, wilson
 
 
 def upper_bound(count: int, total: int) -> float:
@@ -88,17 +61,6 @@ def detection(hits: int, positives: int, alarms: int, negatives: int) -> Detecti
     return Detection(float(hit - alarm), float(-(hit + alarm) / 2))
 
 
-def auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve, ties half: the Mann-Whitney statistic over its most.
-
-    `scores` [n], `positive` bool [n]."""
-    n = int(positive.sum())
-    if n in (0, len(positive)):
-        return math.nan
-    ranks = stats.rankdata(scores)
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / n / (len(positive) - n))
-
-
 def roc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """[k, 2] corners (false-alarm rate, hit rate) from (0, 0) to (1, 1)."""
     cuts = [np.inf, *np.unique(scores)[::-1]]
@@ -137,29 +99,7 @@ def tally(answers: Sequence[Sequence]) -> np.ndarray:
     return np.array([[list(case).count(v) for v in values] for case in answers])
 
 
-# ---- uncertainty over cases, and over time ----
-
-
-def bootstrap(
-    statistic: Callable[[np.ndarray], float],
-    cases: int,
-    rng: np.random.Generator,
-    resamples: int = 2000,
-) -> Interval:
-    """Percentile interval of `statistic(index)` over cases drawn with replacement: of
-    the images, not of the answers, since several readers saw the same ones.
-
-    Resamples in which it is NaN do not count; NaN where that is more than half."""
-    if cases < 2:
-        return NOTHING
-    draws = (rng.integers(cases, size=cases) for _ in range(resamples))
-    found = np.array([statistic(index) for index in draws])
-    known = found[~np.isnan(found)]
-    if len(known) < resamples / 2:
-        return NOTHING
-    tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(known, [tail, 100 - tail])
-    return Interval(float(low), float(high))
+# ---- over time ----
 
 
 class Trend(NamedTuple):
