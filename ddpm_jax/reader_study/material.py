@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image as Pil
@@ -27,6 +27,7 @@ class Candidate(NamedTuple):
     patient: int | None
 
 
+@runtime_checkable
 class Material(Protocol):
     """`read(i)` is uint16 [height, width] of `bits` bits."""
 

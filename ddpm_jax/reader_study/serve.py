@@ -53,10 +53,11 @@ def main():
 
     def told(reader: str, place: int) -> None:
         if place % 10 == 0 or place == totals[reader]:
-            print(f"{reader}: {place} of {totals[reader]}", flush=True)
+            tell(f"{reader}: {place} of {totals[reader]}")
 
     app = App(STUDY.value, content, tokens, store, told)
-    with contextlib.closing(listen(HOST.value, PORT.value)) as place:
+    interrupted = contextlib.suppress(KeyboardInterrupt)
+    with contextlib.closing(listen(HOST.value, PORT.value)) as place, interrupted:
         say(place.getsockname(), store, tokens, totals)
         config = uvicorn.Config(
             app.starlette(),
@@ -66,9 +67,14 @@ def main():
             lifespan="off",
             timeout_graceful_shutdown=5,
         )
-        with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[place])
-    print("stopped; the same command goes on.")
+        uvicorn.Server(config).run(sockets=[place])
+    tell("stopped; the same command goes on.")
+
+
+def tell(line: str) -> None:
+    """Print it; a terminal that is gone stops no study."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -89,10 +95,10 @@ def say(address, store: Store, tokens: dict, totals: dict) -> None:
     base = (URL.value or f"http://{shown}:{port}").rstrip("/")
     for reader, token in tokens.items():
         done = store.position(reader)
-        print(f"{reader}: {base}/r/{token}  ({done} of {totals[reader]} answered)")
+        tell(f"{reader}: {base}/r/{token}  ({done} of {totals[reader]} answered)")
     if host not in ("127.0.0.1", "::1") and not (URL.value or "").startswith("https"):
-        print("not encrypted: whoever can listen on the way can read the links.")
-    print("Ctrl-C stops; nothing is lost.", flush=True)
+        tell("not encrypted: whoever can listen on the way can read the links.")
+    tell("Ctrl-C stops; nothing is lost.")
 
 
 if __name__ == "__main__":

@@ -71,13 +71,14 @@ def roc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
 # ---- agreement ----
 
 
-def cohen_kappa(first: Sequence, second: Sequence) -> float:
-    """Agreement of two beyond chance (Cohen, 1960); NaN where chance agrees always."""
-    a, b = np.asarray(first), np.asarray(second)
-    if not len(a):
+def cohen_kappa(first: np.ndarray, second: np.ndarray) -> float:
+    """Agreement of two [n] beyond chance (Cohen, 1960); NaN where chance agrees
+    always."""
+    if not len(first):
         return math.nan
-    chance = sum((a == v).mean() * (b == v).mean() for v in np.union1d(a, b))
-    agreed = (a == b).mean()
+    values = np.union1d(first, second)
+    chance = sum((first == v).mean() * (second == v).mean() for v in values)
+    agreed = (first == second).mean()
     return float((agreed - chance) / (1 - chance)) if chance < 1 else math.nan
 
 

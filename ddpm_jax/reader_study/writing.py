@@ -67,9 +67,11 @@ def write(
 
 
 def new_study(rng, plan: Plan, names: Sequence[str], shape) -> study.Study:
-    """Everything in it is sorted by name or shuffled: no order tells."""
+    """Everything in it is sorted by name or shuffled: no order tells. Repeats, which
+    are drawn by kind, have randomness of their own: the rest knows no truth."""
+    rng, by_kind = rng.spawn(2)
     practice, rest = names[: len(plan.training)], names[len(plan.training) :]
-    repeats = choose_repeats(rng, rest, plan.counted, plan.repeats)
+    repeats = choose_repeats(by_kind, rest, plan.counted, plan.repeats)
     shown = [*plan.training, *plan.counted]
     truth = dict(zip(practice, plan.training, strict=True))
     claims = {

@@ -169,5 +169,6 @@ class Process:
             self.process.kill()
         else:
             self.process.send_signal(2)
+        self.lines.append(self.process.stdout.read())
         self.process.stdout.close()
         return self.process.wait(20)
