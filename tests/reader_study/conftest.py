@@ -160,7 +160,7 @@ class Process:
             self.lines.append(line)
             if "Ctrl-C" in line:
                 break
-        self.links = dict(re.findall(r"(\w+): (http\S+)", "".join(self.lines)))
+        self.links = dict(re.findall(r"([\w-]+): (http\S+)", "".join(self.lines)))
         self.port = int(re.search(r":(\d+)/r/", "".join(self.lines)).group(1))
 
     def end(self, kill: bool = False) -> int:
