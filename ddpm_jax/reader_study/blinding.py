@@ -58,6 +58,15 @@ def edge(image: np.ndarray, levels: int) -> float:
     return float(np.mean(ring == 0))
 
 
+def corners(image: np.ndarray, levels: int) -> float:
+    """Share of the corners, squares of a quarter of the side, in the upper quarter of
+    the range: what is left of markers that were covered on the other side."""
+    side = max(1, min(image.shape) // 4)
+    ends = slice(None, side), slice(-side, None)
+    parts = [image[rows, columns] for rows in ends for columns in ends]
+    return float(np.mean(np.array(parts) > 0.75 * levels))
+
+
 def brightness(image: np.ndarray, levels: int) -> float:
     return float(image.mean() / (levels - 1))
 
@@ -75,7 +84,7 @@ def compressed(image: np.ndarray, levels: int) -> float:
 
 Feature = Callable[[np.ndarray, int], float]
 TELLS: dict[str, Feature] = {
-    f.__name__: f for f in (zeros, ceiling, comb, low_bit, flat, edge)
+    f.__name__: f for f in (zeros, ceiling, comb, low_bit, flat, edge, corners)
 }
 LOOKS: dict[str, Feature] = {f.__name__: f for f in (brightness, noise, compressed)}
 MARKERS = "markers"
@@ -88,6 +97,7 @@ CURES = {
     "low_bit": "ask for fewer --bits",
     "flat": "ask for fewer --bits",
     "edge": "raise --frame or --floor",
+    "corners": "raise --frame or --corners, or --markers drop",
     MARKERS: "--markers drop, or raise --frame",
 }
 

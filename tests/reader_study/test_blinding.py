@@ -142,6 +142,19 @@ def test_markers_on_one_side_betray_though_they_are_covered():
     assert "markers" in betrays((real, 12), (stored(synthetic, 16), 16), path)
 
 
+def test_markers_that_are_found_on_one_side_only_betray():
+    """Crisp letters are covered, smeared ones are not, and both sides have as many."""
+    rng = np.random.default_rng(6)
+    real, smeared = texture(rng, 20, 96, 0.3), texture(rng, 20, 96, 0.3)
+    for image in real:
+        image[8:24, 8:12] = image[20:24, 8:20] = 1.0
+    for image in smeared:
+        image[4:24, 4:24] = 0.85 + 0.05 * rng.normal(size=(20, 20))
+    path = dataclasses.replace(PLAIN, cover=True)
+    found = betrays((stored(real, 12), 12), (stored(smeared, 16), 16), path)
+    assert "corners" in found
+
+
 def test_the_path_goes_down_to_bits_that_do_not_tell():
     class Images:
         height = width = 48
