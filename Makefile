@@ -5,12 +5,13 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 Q = quickstart
 
-.PHONY: help quickstart agreement test lint clean-quickstart
+.PHONY: help quickstart agreement test test-slow lint clean-quickstart
 
 help:
 	@echo "make quickstart   phantom DICOMs to a trained, exported sampler, with pictures"
 	@echo "make agreement    how well the quickstart model shows what is asked of it"
-	@echo "make test         the whole test suite"
+	@echo "make test         the tests but for those of over 20 seconds"
+	@echo "make test-slow    the others: kills, several processes, fresh environments"
 	@echo "make lint         style, format and import contracts"
 
 # ---- Environment ----
@@ -97,7 +98,10 @@ clean-quickstart:
 # ---- Tests ----
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/.dev
+	$(RUN) -m pytest -n 2 --dist loadfile -m slow
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
