@@ -143,6 +143,7 @@ def train(config, workdir: Path, profile: str = "") -> None:
         session = Session(
             workdir, mesh, step_key, checkpoints, writer, stop, traced, bar
         )
+        stack.callback(lambda: profiling.say_untraced(session.traced))
         number, stopping = start, 0
         for one in coming:
             if one.phase.first > start + 1:
