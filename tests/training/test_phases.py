@@ -236,8 +236,19 @@ def test_the_past_is_not_changed(whole, tiny_config):
             "config.phases[0]: 'model.emb' is not to be changed by a phase; expected",
         ),
         ([{"until": 3, "image_size": "8"}], "config.phases[0]: "),
-        ([{"until": 3, "image_size": 12}], "config.image_size = 12: the data set"),
+        (
+            [{"until": 3, "image_size": 12}],
+            "config.phases[0]: config.image_size = 12: the data set",
+        ),
         ([{"until": 3, "image_size": 5}], "expected multiples of 4"),
+        (
+            [{"until": 1, "image_size": 8}, {"until": 3, "data.batch": 0}],
+            "config.phases[1]: config.data.batch = 0: expected a positive multiple",
+        ),
+        (
+            [{"until": 3, "image_size": None}],
+            "config.phases[0]: image_size = None: expected a value",
+        ),
     ],
 )
 def test_phases_that_cannot_be(tiny_config, tmp_path, entries, message):
