@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 Q = quickstart
 
-.PHONY: help quickstart agreement test test-slow lint clean-quickstart
+.PHONY: help quickstart demo agreement test test-slow lint clean-quickstart
 
 help:
 	@echo "make quickstart   phantom DICOMs to a trained, exported sampler, with pictures"
@@ -26,7 +26,7 @@ $(VENV)/.base: setup.py
 
 $(VENV)/.dev: setup.py | $(VENV)/.base
 	@echo "== Installing what tests and lint need"
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev,beam,film,ocr]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev,beam,demo,film,ocr]'
 	@# the wheel that rapidocr asks for wants libGL, which servers lack
 	$(RUN) -m pip install --quiet --disable-pip-version-check --force-reinstall \
 	  --no-deps opencv-python-headless
@@ -75,6 +75,16 @@ quickstart: $(Q)/images/contact_sheet.png $(Q)/exported/contact_sheet.png
 	@echo "   $(Q)/exported/contact_sheet.png   the same from the exported sampler"
 	@echo "   $(Q)/run/loss.png                 the loss curve"
 	@echo "   $(Q)/run/samples/                 the samples while it learned"
+
+# ---- A page that samples ----
+
+$(VENV)/.demo: setup.py | $(VENV)/.base
+	@echo "== Installing what the page needs"
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(RUN) -m ddpm_jax.demo
 
 # ---- Does an image show what was asked? ----
 
