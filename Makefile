@@ -10,6 +10,7 @@ Q = quickstart
 help:
 	@echo "make quickstart   phantom DICOMs to a trained, exported sampler, with pictures"
 	@echo "make agreement    how well the quickstart model shows what is asked of it"
+	@echo "make demo         a page in the browser that samples a small model"
 	@echo "make test         the tests but for those of over 20 seconds"
 	@echo "make test-slow    the others: kills, several processes, fresh environments"
 	@echo "make lint         style, format and import contracts"
