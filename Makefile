@@ -27,7 +27,8 @@ $(VENV)/.base: setup.py
 
 $(VENV)/.dev: setup.py | $(VENV)/.base
 	@echo "== Installing what tests and lint need"
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev,beam,demo,film,ocr]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check \
+	  -e '.[dev,beam,demo,film,ocr,study]'
 	@# the wheel that rapidocr asks for wants libGL, which servers lack
 	$(RUN) -m pip install --quiet --disable-pip-version-check --force-reinstall \
 	  --no-deps opencv-python-headless
