@@ -5,12 +5,14 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 Q = quickstart
 
-.PHONY: help quickstart agreement test lint clean-quickstart
+.PHONY: help quickstart demo agreement test test-slow lint clean-quickstart
 
 help:
 	@echo "make quickstart   phantom DICOMs to a trained, exported sampler, with pictures"
 	@echo "make agreement    how well the quickstart model shows what is asked of it"
-	@echo "make test         the whole test suite"
+	@echo "make demo         a page in the browser that samples a small model"
+	@echo "make test         the tests but for those of over 20 seconds"
+	@echo "make test-slow    the others: kills, several processes, fresh environments"
 	@echo "make lint         style, format and import contracts"
 
 # ---- Environment ----
@@ -25,7 +27,8 @@ $(VENV)/.base: setup.py
 
 $(VENV)/.dev: setup.py | $(VENV)/.base
 	@echo "== Installing what tests and lint need"
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev,beam,film,ocr,study]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check \
+	  -e '.[dev,beam,demo,film,ocr,study]'
 	@# the wheel that rapidocr asks for wants libGL, which servers lack
 	$(RUN) -m pip install --quiet --disable-pip-version-check --force-reinstall \
 	  --no-deps opencv-python-headless
@@ -75,6 +78,16 @@ quickstart: $(Q)/images/contact_sheet.png $(Q)/exported/contact_sheet.png
 	@echo "   $(Q)/run/loss.png                 the loss curve"
 	@echo "   $(Q)/run/samples/                 the samples while it learned"
 
+# ---- A page that samples ----
+
+$(VENV)/.demo: setup.py | $(VENV)/.base
+	@echo "== Installing what the page needs"
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(RUN) -m ddpm_jax.demo
+
 # ---- Does an image show what was asked? ----
 
 $(Q)/held_out/labels.csv: | $(VENV)/.base
@@ -97,7 +110,10 @@ clean-quickstart:
 # ---- Tests ----
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/.dev
+	$(RUN) -m pytest -n 2 --dist loadfile -m slow
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -20,7 +20,10 @@ setup(
     packages=find_packages(include=["ddpm_jax*", "data_prep*", "configs*"]),
     package_data={
         "data_prep": ["*.css"],
-        "ddpm_jax": ["reader_study/page/*"],
+        "ddpm_jax": [
+            *("demo/*.css", "demo/*.html", "demo/*.js", "demo/sampler/*"),
+            "reader_study/page/*",
+        ],
     },
     python_requires=">=3.11",
     install_requires=[
@@ -53,6 +56,7 @@ setup(
         "cuda": ["jax[cuda12]"],  # NVIDIA GPUs
         "tpu": ["jax[tpu]"],  # TPUs
         "beam": ["apache-beam>=2.70"],  # conversion on a cluster's runner
+        "demo": ["gradio>=6.31"],  # the page; its HTML components run our viewer
         "film": ["av>=14"],  # films as mp4; the wheel holds its encoder
         "ocr": [  # text burned into images; the wheel holds its models
             "rapidocr-onnxruntime>=1.4.4; python_version < '3.13'",
@@ -70,7 +74,7 @@ setup(
             "highdicom>=0.26",  # the tables of PS3.3 that headers are checked against
             "hypothesis>=6.120",  # property tests
             "import-linter>=2.1",  # the import contracts
-            "playwright>=1.49",  # drives an installed Chromium through the reader study
+            "playwright>=1.50",  # drives the pages in a browser that is there
             "pytest>=8.3",
             "pytest-xdist>=3.6",  # tests on both cores
             "ruff>=0.14",  # lint and format

@@ -1,0 +1,83 @@
+"""The page on a port."""
+
+import contextlib
+import time
+
+import gradio as gr
+
+from ddpm_jax.demo import app, asking
+from ddpm_jax.demo.studio import Studio
+from ddpm_jax.sampler import Sampler
+
+MOST_SESSIONS = 200
+"""Visitors whose last request is remembered for downloads."""
+
+DARK = (
+    "<script>addEventListener('DOMContentLoaded', "
+    "() => document.body.classList.add('dark'))</script>"
+)
+
+
+def theme() -> gr.themes.Base:
+    """Fonts of the machine: the page loads nothing from elsewhere."""
+    fonts = ("system-ui", "Segoe UI", "Roboto", "sans-serif")
+    return gr.themes.Base(
+        primary_hue="sky",
+        neutral_hue="slate",
+        font=list(fonts),
+        font_mono=["ui-monospace", "monospace"],
+        spacing_size="sm",
+        radius_size="md",
+    )
+
+
+def prepare(sampler: Sampler, batch: int, most_images: int) -> tuple[gr.Blocks, float]:
+    """The page of a sampler that is compiled, and the seconds of one batch."""
+    studio = Studio(sampler, batch)
+    seconds = studio.warm_up()
+    return app.build(studio, asking.limits(sampler, most_images)), seconds
+
+
+def serve(
+    blocks: gr.Blocks,
+    host: str,
+    port: int | None,
+    *,
+    queue: int,
+    users: list[tuple[str, str]] | None = None,
+    wait: bool = False,
+) -> str:
+    """Serve the page, until interrupted if `wait`; its address. `queue` requests may
+    wait. ValueError where `host` or `port` cannot be listened at."""
+    blocks.queue(max_size=queue, default_concurrency_limit=1, api_open=False)
+    options = dict(
+        server_name=host,
+        server_port=port,
+        auth=users,
+        auth_message="Synthetic images. Not for diagnosis." if users else None,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        show_error=False,
+        max_file_size=1024,
+        state_session_capacity=MOST_SESSIONS,
+        ssr_mode=False,
+        enable_monitoring=False,
+        footer_links=[],
+        theme=theme(),
+        css=app.asset("page.css"),
+        head=DARK,
+    )
+    try:
+        _, address, _ = blocks.launch(**options)
+    except OSError as error:
+        raise ValueError(
+            f"--host {host} --port {port}: cannot listen there ({error})."
+        ) from None
+    if wait:
+        print(f"open {address} (Ctrl-C ends it)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
+        blocks.close(verbose=False)
+    return address
