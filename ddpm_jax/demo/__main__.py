@@ -116,7 +116,10 @@ def main():
     with tempfile.TemporaryDirectory(prefix="ddpm_jax_demo_") as files:
         os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = files
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        show(loaded, folder, allowed)
+        try:
+            show(loaded, folder, allowed)
+        finally:
+            tempfile.tempdir = None
 
 
 def show(loaded: samplers.Sampler, folder, allowed) -> None:

@@ -100,8 +100,8 @@ def add(studio: Studio, limit: Limits, device: Mapping) -> None:
             gr.JSON({}, label="conditions"),
             gr.Number(0, label="seed"),
             gr.Number(1, label="count"),
-            gr.Number(None, label="guidance"),
-            gr.Number(None, label="steps"),
+            gr.Number(studio.sampler.guidance, label="guidance"),
+            gr.Number(studio.sampler.steps, label="steps"),
             gr.Textbox("png", label="format"),
         ]
         outputs = [

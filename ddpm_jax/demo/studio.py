@@ -24,24 +24,16 @@ PREVIEWS = 8
 
 
 class View(NamedTuple):
-    """uint16 [n, h, w] images of which the first `ready` are finished, after `step` of
-    `steps` evaluations of the `batch` that follow."""
+    """uint16 [n, h, w] images, the first `ready` of them finished; `share` of the work
+    is done, 0 to 1."""
 
     images: np.ndarray
     ready: int
-    batch: int
-    step: int
-    steps: int
+    share: float
 
     @property
     def done(self) -> bool:
         return self.ready == len(self.images)
-
-    @property
-    def share(self) -> float:
-        """Of the work that is done, 0 to 1."""
-        begun = min(self.batch, len(self.images) - self.ready)
-        return (self.ready + begun * self.step / self.steps) / len(self.images)
 
 
 class Studio:
@@ -74,7 +66,8 @@ class Studio:
                 images = images.copy()
                 images[start : start + len(part)] = moment.preview[: len(part)]
                 ready = start + len(part) if moment.done else start
-                yield View(images, ready, self.batch, moment.step, moment.steps)
+                done = start + len(part) * moment.step / moment.steps
+                yield View(images, ready, done / len(seeds))
         self._keep(_key(setting, seeds), images)
 
     def images(self, setting: Setting, seeds: Sequence[int]) -> np.ndarray:

@@ -1,0 +1,58 @@
+"""A served page of the tiny sampler, and a browser to use it."""
+
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(scope="session")
+def studio(tiny_export):
+    from ddpm_jax.demo.studio import Studio
+    from ddpm_jax.sampler import load_sampler
+
+    return Studio(load_sampler(tiny_export), batch=2)
+
+
+@pytest.fixture(scope="session")
+def limit(studio):
+    from ddpm_jax.demo import asking
+
+    return asking.limits(studio.sampler, 4)
+
+
+@pytest.fixture(scope="session")
+def serve(studio, limit):
+    """serve(queue=…, users=…) is the address of a page; all are closed at the end."""
+    pytest.importorskip("gradio")
+    from ddpm_jax.demo import app, serving
+
+    opened = []
+
+    def start(**options):
+        blocks = app.build(studio, limit)
+        opened.append(blocks)
+        return serving.serve(blocks, "127.0.0.1", None, **({"queue": 20} | options))
+
+    yield start
+    for blocks in opened:
+        blocks.close(verbose=False)
+
+
+@pytest.fixture(scope="session")
+def address(serve):
+    return serve()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox"]
+        )
+        yield browser
+        browser.close()
