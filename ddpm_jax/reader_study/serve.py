@@ -43,7 +43,7 @@ def main():
     try:
         import uvicorn
 
-        from ddpm_jax.reader_study.server import App
+        from ddpm_jax.reader_study.server import Announced, App
     except ImportError as error:
         raise ValueError(f"{error}: expected `pip install ddpm_jax[study]`.") from None
     content = study.load(STUDY.value)
@@ -58,7 +58,6 @@ def main():
     app = App(STUDY.value, content, tokens, store, told)
     interrupted = contextlib.suppress(KeyboardInterrupt)
     with contextlib.closing(listen(HOST.value, PORT.value)) as place, interrupted:
-        say(place.getsockname(), store, tokens, totals)
         config = uvicorn.Config(
             app.starlette(),
             access_log=False,  # addresses hold the tokens
@@ -67,7 +66,9 @@ def main():
             lifespan="off",
             timeout_graceful_shutdown=5,
         )
-        uvicorn.Server(config).run(sockets=[place])
+        server = Announced(config)
+        server.announce = lambda: say(place.getsockname(), store, tokens, totals)
+        server.run(sockets=[place])
     tell("stopped; the same command goes on.")
 
 

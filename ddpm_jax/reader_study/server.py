@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -177,3 +178,13 @@ def nothing(*_: object) -> Response:
 def busy(request: Request, error: Exception) -> Response:
     """Not stored; the page tries again."""
     return JSONResponse({"error": "busy"}, 503, HEADERS | {"Retry-After": "1"})
+
+
+class Announced(uvicorn.Server):
+    """Calls `announce()` once it answers, and Ctrl-C is caught."""
+
+    announce: Callable[[], None]
+
+    async def startup(self, sockets=None):
+        await super().startup(sockets=sockets)
+        self.announce()
