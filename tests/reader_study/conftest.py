@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -146,6 +147,8 @@ def serving(folder: Path, wait: float = 5.0):
 class Process:
     """`serve` as a process that may be killed."""
 
+    running: ClassVar[list["Process"]] = []
+
     def __init__(self, folder: Path, port: int = 0):
         self.process = subprocess.Popen(
             [
@@ -155,6 +158,7 @@ class Process:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self.running.append(self)
         self.lines = []
         for line in self.process.stdout:
             self.lines.append(line)
@@ -169,6 +173,15 @@ class Process:
             self.process.kill()
         else:
             self.process.send_signal(2)
+        self.running.remove(self)
         self.lines.append(self.process.stdout.read())
         self.process.stdout.close()
         return self.process.wait(20)
+
+
+@pytest.fixture(autouse=True)
+def no_server_is_left():
+    """A test that fails ends what it has started: the next one is not to pay for it."""
+    yield
+    for process in list(Process.running):
+        process.end(kill=True)

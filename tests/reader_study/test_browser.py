@@ -120,7 +120,7 @@ def test_two_readers_a_killed_server_and_the_analysis(
     ben.keyboard.press("s")
     ben.close()  # the answer to 7 was not given
     ben = tab(restart[0].links["ben"])
-    assert "7 of 30 answered" in ben.text_content("#words")
+    ben.wait_for_selector("#words >> text=7 of 30 answered")
     begin(ben, 7)
     read(ben, "ben", range(7, total))
     ben.wait_for_selector("text=Thank you")
