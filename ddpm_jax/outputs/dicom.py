@@ -169,10 +169,10 @@ def _origin(dataset, asked, header):
         f"{model.guidance:g}, {model.steps} steps"
     )
     dataset.StudyDescription = "SYNTHETIC radiograph, no patient, not for diagnosis"
-    dataset.SeriesDescription = f"SYNTHETIC: {shown}"[:64].strip()
-    dataset.ImageComments = f"{STATEMENT} Asked for: {shown}"[:1024]
-    dataset.DerivationDescription = (
-        f"{STATEMENT} Drawn by a diffusion model: {made}. Asked for: {shown}"[:1024]
+    dataset.SeriesDescription = _within(64, f"SYNTHETIC: {shown}")
+    dataset.ImageComments = _within(1024, f"{STATEMENT} Asked for: {shown}")
+    dataset.DerivationDescription = _within(
+        1024, f"{STATEMENT} Drawn by a diffusion model: {made}. Asked for: {shown}"
     )
     dataset.SecondaryCaptureDeviceManufacturer = "ddpm_jax"
     dataset.SecondaryCaptureDeviceManufacturerModelName = "conditional diffusion model"
@@ -191,6 +191,12 @@ def _origin(dataset, asked, header):
     block.add_new(GUIDANCE, "FD", model.guidance)
     block.add_new(STEPS, "UL", model.steps)
     block.add_new(CONDITIONS, "UT", json.dumps(known, ensure_ascii=False))
+
+
+def _within(length, text):
+    """The beginning of `text` in `length` bytes of UTF-8: PS3.5 6.2 counts characters,
+    readers (pydicom among them) count bytes."""
+    return text.encode()[:length].decode(errors="ignore").strip()
 
 
 def _pixels(dataset, image):

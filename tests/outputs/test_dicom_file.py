@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from data_prep.codes import Rejected
@@ -71,6 +71,9 @@ ROWS = st.fixed_dictionaries(
 
 @settings(deadline=None)  # the first loads the tables
 @given(ROWS)
+@example(  # a text of 64 characters and 65 bytes
+    {"view": "AP", "bmi": 10.0, "age": 0.0, "sex": "F", "prosthesis_left": "no"}
+)
 def test_it_is_a_secondary_capture_image_by_the_standard(row):
     """Types 1 and 2 of every module that is mandatory are there, 1 with a value, and
     nothing is there that the IOD does not know, beside what is declared."""
