@@ -100,7 +100,7 @@ def test_mistakes_are_one_line(client, asked, message):
 
 
 def test_nan_in_a_request_of_another_client(address, client):
-    """JSON has no NaN, Python's json writes it: whatever the answer, the page goes on."""
+    """JSON has no NaN, but Python's json writes it."""
     import httpx
 
     answer = httpx.post(

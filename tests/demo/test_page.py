@@ -28,8 +28,9 @@ class Visitor:
     def open(self, address):
         self.page.goto(address)
         self.page.wait_for_selector("#sample")
-        self.page.wait_for_selector(".viewer .tools")
-        self.page.wait_for_load_state("networkidle")
+        self.page.wait_for_function(
+            "() => document.querySelector('.viewer output')?.value === '65536'"
+        )
         return self
 
     def sample(self):
@@ -38,8 +39,8 @@ class Visitor:
         self.page.click("#sample")
         self.page.wait_for_selector(DONE)
         self.page.wait_for_function(
-            "() => [...document.querySelectorAll('figure')].length && "
-            "[...document.querySelectorAll('canvas')].every((c) => c.width > 1 && c.source)"
+            "() => document.querySelectorAll('figure.ready').length && "
+            "[...document.querySelectorAll('canvas')].every((c) => c.source)"
         )
         return self.page.evaluate(SOURCES)
 
@@ -222,7 +223,6 @@ def test_the_typical_patient_is_sampled_at_once(visitor):
 def test_window_level_invert_and_zoom_ask_the_server_nothing(visitor):
     page = visitor.page
     visitor.sample()
-    page.wait_for_load_state("networkidle")
     asked = len(visitor.requests)
     looks = [visitor.pixels()]
 
