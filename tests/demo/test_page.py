@@ -22,6 +22,7 @@ class Visitor:
 
     def __init__(self, page):
         self.page, self.requests, self.errors = page, [], []
+        page.set_default_timeout(10_000)
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
