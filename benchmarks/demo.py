@@ -42,7 +42,13 @@ def start(folder: str, cache: str) -> tuple[subprocess.Popen, str, float]:
         port = free.getsockname()[1]
     began = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "ddpm_jax.demo", f"--sampler={folder}", f"--port={port}"],
+        [
+            sys.executable,
+            "-m",
+            "ddpm_jax.demo",
+            f"--sampler={folder}",
+            f"--port={port}",
+        ],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"JAX_COMPILATION_CACHE_DIR": cache},
