@@ -1,8 +1,10 @@
 """The page in a browser: every control, a prompt, mistakes, the viewer, downloads."""
 
+import base64
 import io
 import zipfile
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -211,6 +213,12 @@ def test_two_settings_side_by_side_with_the_same_seeds(visitor, studio):
     assert tops[0] == tops[1]
 
 
+def stored(source):
+    """The uint16 [h, w] image that the browser was given."""
+    parts = imagecodecs.png_decode(base64.b64decode(source.split(",")[1]))
+    return parts[..., 0].astype(int) * 256 + parts[..., 1]
+
+
 def bounds(locator):
     return locator.bounding_box()
 
@@ -241,7 +249,10 @@ def test_window_level_invert_and_zoom_ask_the_server_nothing(visitor):
     looks_new()
     assert looks[2] == looks[0]
     page.keyboard.press("a")
-    looks_new()
+    values = np.sort(stored(page.evaluate(SOURCES)[0]).ravel())
+    held = np.quantile(values, [0.005, 0.995])
+    window = float(page.input_value("input.width"))
+    assert abs(window - (held[1] - held[0])) < 0.05 * 65536
     box = bounds(page.locator(".frame").first)
     page.mouse.move(box["x"] + 50, box["y"] + 50)
     page.mouse.down()
