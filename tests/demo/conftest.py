@@ -1,5 +1,6 @@
 """A served page of the tiny sampler, and a browser to use it."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,10 @@ def serve(studio, limit):
     def start(**options):
         blocks = app.build(studio, limit)
         opened.append(blocks)
-        return serving.serve(blocks, "127.0.0.1", None, **({"queue": 20} | options))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        return serving.serve(blocks, "127.0.0.1", port, **({"queue": 20} | options))
 
     yield start
     for blocks in opened:
