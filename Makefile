@@ -5,13 +5,14 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 Q = quickstart
 
-.PHONY: help quickstart demo agreement test lint clean-quickstart
+.PHONY: help quickstart demo agreement test test-slow lint clean-quickstart
 
 help:
 	@echo "make quickstart   phantom DICOMs to a trained, exported sampler, with pictures"
 	@echo "make agreement    how well the quickstart model shows what is asked of it"
 	@echo "make demo         a page in the browser that samples a small model"
-	@echo "make test         the whole test suite"
+	@echo "make test         the tests but for those of over 20 seconds"
+	@echo "make test-slow    the others: kills, several processes, fresh environments"
 	@echo "make lint         style, format and import contracts"
 
 # ---- Environment ----
@@ -26,7 +27,8 @@ $(VENV)/.base: setup.py
 
 $(VENV)/.dev: setup.py | $(VENV)/.base
 	@echo "== Installing what tests and lint need"
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev,beam,demo,film,ocr]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check \
+	  -e '.[dev,beam,demo,film,ocr,study]'
 	@# the wheel that rapidocr asks for wants libGL, which servers lack
 	$(RUN) -m pip install --quiet --disable-pip-version-check --force-reinstall \
 	  --no-deps opencv-python-headless
@@ -108,7 +110,10 @@ clean-quickstart:
 # ---- Tests ----
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/.dev
+	$(RUN) -m pytest -n 2 --dist loadfile -m slow
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -20,7 +20,10 @@ setup(
     packages=find_packages(include=["ddpm_jax*", "data_prep*", "configs*"]),
     package_data={
         "data_prep": ["*.css"],
-        "ddpm_jax": ["demo/*.css", "demo/*.html", "demo/*.js", "demo/sampler/*"],
+        "ddpm_jax": [
+            *("demo/*.css", "demo/*.html", "demo/*.js", "demo/sampler/*"),
+            "reader_study/page/*",
+        ],
     },
     python_requires=">=3.11",
     install_requires=[
@@ -44,6 +47,7 @@ setup(
         "pydicom>=3.0.1",  # DICOM
         "pyyaml>=6",  # maps of a lab's own labels
         "safetensors>=0.5",  # weights of exported samplers
+        "scipy>=1.14",  # intervals, distances, filters; JAX brings it
         "tensorboardX>=2.6",  # TensorBoard events without TensorFlow
         "tensorflow-datasets>=4.9.9",  # the data set's metadata; needs no TensorFlow
         "tqdm>=4.66",  # progress bars
@@ -57,16 +61,25 @@ setup(
         "ocr": [  # text burned into images; the wheel holds its models
             "rapidocr-onnxruntime>=1.4.4; python_version < '3.13'",
         ],
+        "study": [  # the reader study's server; gradio brings both too
+            "starlette>=0.41",
+            "uvicorn>=0.32",
+        ],
+        "eval": [
+            "torch-fidelity>=0.4",  # FID's Inception, and figures to hold ours against
+        ],
         "wandb": ["wandb>=0.19"],  # scalars to Weights & Biases, where asked for
         "dev": [
             "beartype>=0.20",  # checks jaxtyping's shapes under pytest
             "highdicom>=0.26",  # the tables of PS3.3 that headers are checked against
             "hypothesis>=6.120",  # property tests
             "import-linter>=2.1",  # the import contracts
-            "playwright>=1.50",  # drives the demo page in a browser that is there
+            "playwright>=1.50",  # drives the pages in a browser that is there
             "pytest>=8.3",
             "pytest-xdist>=3.6",  # tests on both cores
             "ruff>=0.14",  # lint and format
+            "scikit-learn>=1.5",  # AUC and kappa, to hold ours against
+            "statsmodels>=0.14",  # intervals, Fleiss' kappa and trends, likewise
             "tensorboard>=2.18",  # reads event files back in tests
         ],
     },

@@ -84,7 +84,8 @@ def _flag_error(error: Exception) -> str:
     if isinstance(error, KeyError | AttributeError):
         said = str(error.args[0]).replace("\\n", ". ").replace("\\'", "").strip("'")
         return f"no such key in the config: {said}"
-    return str(error)
+    before, found, trace = str(error).partition("Traceback (most recent call last)")
+    return before + trace.strip().splitlines()[-1] if found else before
 
 
 def fail(message: str, status: int):

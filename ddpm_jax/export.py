@@ -200,6 +200,12 @@ def read_report(folder: str | None) -> dict | None:
     return report
 
 
+def _foreign(out: Path) -> set[str]:
+    """What is in a sampler folder beside the files that its checksums list."""
+    listed = exported.read_json(out / exported.CHECKSUMS)
+    return {path.name for path in out.iterdir()} - {*listed, exported.CHECKSUMS}
+
+
 def main():
     command_line.require(FLAGS, "workdir", "out")
     steps, report = _whole_numbers(STEPS.value), read_report(EVALUATE.value)
@@ -208,6 +214,11 @@ def main():
         raise ValueError(f"--out {out}: exists; expected a new folder or --overwrite.")
     if out.exists() and not (out / exported.CHECKSUMS).is_file():
         raise ValueError(f"--out {out}: not a sampler folder, so it is not replaced.")
+    if out.exists() and (foreign := _foreign(out)):
+        raise ValueError(
+            f"--out {out}: {min(foreign)} is not of a sampler, so the folder is not "
+            "replaced."
+        )
     run = runs.load(WORKDIR.value, EMA.value)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as pending:

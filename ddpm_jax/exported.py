@@ -51,7 +51,7 @@ def read(folder: str | Path) -> Exported:
     description = json.loads(content[DESCRIPTION])
     try:
         schema = Schema.from_json(description["schema"])
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{folder / DESCRIPTION}: {error}") from None
     try:
         guided = description["guided"]
@@ -77,7 +77,7 @@ def _read_files(folder: Path) -> dict[str, bytes]:
             f"{folder}: no {CHECKSUMS} here; expected the --out folder of "
             "`python -m ddpm_jax.export`."
         )
-    sums = _read_json(folder / CHECKSUMS)
+    sums = read_json(folder / CHECKSUMS)
     content = {name: _verified(folder / name, sums) for name in sorted(sums)}
     if DESCRIPTION in content:  # another version has other files
         _check_description(folder, content[DESCRIPTION])
@@ -91,7 +91,7 @@ def _read_files(folder: Path) -> dict[str, bytes]:
 
 def _check_description(folder: Path, data: bytes) -> None:
     """ValueError for another version of the folder or of the schema."""
-    description = json.loads(data)
+    description = _mapping(folder / DESCRIPTION, data)
     versions = (
         ("sampler format", description.get("format"), FORMAT),
         ("schema version", description.get("schema_version"), conditions.VERSION),
@@ -116,11 +116,19 @@ def _program(name: str, data: bytes) -> Callable:
     return program.call
 
 
-def _read_json(path: Path):
+def read_json(path: Path) -> Mapping:
+    """A JSON object; ValueError where the file holds none."""
+    return _mapping(path, path.read_bytes())
+
+
+def _mapping(path: Path, data: bytes) -> Mapping:
     try:
-        return json.loads(path.read_text())
+        found = json.loads(data)
     except ValueError:
-        raise ValueError(f"{path}: not readable JSON; export it again.") from None
+        found = None
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{path}: not readable JSON; export it again.")
+    return found
 
 
 def _verified(path: Path, sums: Mapping[str, str]) -> bytes:

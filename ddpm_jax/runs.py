@@ -18,7 +18,7 @@ from ddpm_jax import ema as averages
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data.records import Manifest
 from ddpm_jax.models.functional import Network
-from ddpm_jax.training import phases, snapshots
+from ddpm_jax.training import distributed, phases, snapshots
 from ddpm_jax.training.checkpoint import Checkpoints
 from ddpm_jax.types import Params
 
@@ -36,6 +36,9 @@ LATER = {
     "model.attention_kernel": "auto",
 }
 """Keys that a run of an older version lacks, and what it did."""
+
+DATA_SET = ("name", "fingerprint", "records")
+"""What data.json says of a data set itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,23 +58,34 @@ def begin(
     folder: Path, config, schema: Schema, manifest: Manifest, step: int = 0
 ) -> None:
     """Write config.json and data.json, or check that they say the same of what the run
-    there, at `step`, has been doing; its coming phases may be others."""
-    data = {
-        "schema": schema.to_json(),
-        "bits": manifest.bits,
+    there has done until `step`; its coming phases may be others.
+
+    Every process must call it; process 0 writes. data.json is that of the data set from
+    `step` on; its `data_sets` are all since the first step, each with the step after
+    which it came.
+    """
+    this = {
         "name": manifest.name,
         "fingerprint": manifest.fingerprint(),
         "records": {split: manifest.count(split) for split in manifest.splits},
     }
+    before = []
     if (folder / "config.json").exists():
-        _check_same(folder, config, data, step)
+        before = _data_sets(_read(folder, "data.json"))
+        _check_same(folder, config, this, before, step)
     elif (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir()):
         raise ValueError(
             f"{folder}: has checkpoints but no config.json to compare with; expected "
             "both, or another --workdir."
         )
-    _write(folder / "data.json", data)
-    _write(folder / "config.json", config.to_dict())
+    data_sets = [one for one in before if one["after"] < step]
+    if not data_sets or data_sets[-1]["fingerprint"] != this["fingerprint"]:
+        data_sets.append({"after": step} | this)
+    data = {"schema": schema.to_json(), "bits": manifest.bits} | this
+    distributed.wait(f"config and data of step {step} are checked")
+    if distributed.leads():
+        _write(folder / "data.json", data | {"data_sets": data_sets})
+        _write(folder / "config.json", config.to_dict())
 
 
 def load(folder: str | Path, ema: str | None = None) -> Run:
@@ -88,11 +102,12 @@ def load(folder: str | Path, ema: str | None = None) -> Run:
         raise ValueError(f"{folder}: no finished checkpoint yet; train it first.")
     try:
         config = phases.at(ml_collections.ConfigDict(config), step)
+        data |= _used(_data_sets(data), step)
         schema = Schema.from_json(data["schema"])
         net = build.model(config, schema)
         widths = build.ema_rates(config)
         width = _width(config.sampler.ema if ema is None else ema)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, LookupError, TypeError) as error:
         raise ValueError(
             f"{folder}: config.json or data.json is not as training wrote it "
             f"({type(error).__name__}); restore it or train again."
@@ -134,19 +149,15 @@ def _stored(folder, checkpoints, until, widths, like) -> snapshots.Lazy:
     return snapshots.Lazy(readers)
 
 
-def _check_same(folder, config, data, step):
+def _check_same(folder, config, data, data_sets, step):
     then = ml_collections.ConfigDict(_read(folder, "config.json"))
-    then, now = phases.at(then, step), phases.at(config, step)
-    before = LATER | _flat(then.to_dict())
-    now = _flat(json.loads(json.dumps(now.to_dict())))
-    differing = [
-        f"config.{key}: {before.get(key)!r} -> {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if (before.get(key) or None) != (now.get(key) or None)  # a key that is new
-        and not key.startswith(MAY_CHANGE)
-    ]
+    differing = []
+    for past in (step, *sorted(_ends(then, step) | _ends(config, step))):
+        differing = differing or _differing(
+            phases.at(then, past), phases.at(config, past), past if past < step else 0
+        )
     boundary = any(phase.last == step for phase in phases.of(config)[:-1])
-    same_data = _read(folder, "data.json")["fingerprint"] == data["fingerprint"]
+    same_data = _used(data_sets, step)["fingerprint"] == data["fingerprint"]
     if not (same_data or boundary):
         differing.append("its data set")
     if differing:
@@ -154,6 +165,35 @@ def _check_same(folder, config, data, step):
             f"{folder}: the run there differs in {'; '.join(differing)}; expected the "
             "same, or another --workdir."
         )
+
+
+def _ends(config, before: int) -> set[int]:
+    """Last steps of the phases that ended before step `before`."""
+    return {phase.last for phase in phases.of(config) if phase.last < before}
+
+
+def _differing(then, now, past: int) -> list[str]:
+    """Keys that must be the same and are not, at step `past` where not 0."""
+    before = LATER | _flat(then.to_dict())
+    now = _flat(json.loads(json.dumps(now.to_dict())))
+    when = f" (step {past})" if past else ""
+    return [
+        f"config.{key}: {before.get(key)!r} -> {now.get(key)!r}{when}"
+        for key in sorted(before.keys() | now.keys())
+        if (before.get(key) or None) != (now.get(key) or None)  # a key that is new
+        and not key.startswith(MAY_CHANGE)
+    ]
+
+
+def _data_sets(data: dict) -> list[dict]:
+    """What data.json says of the data sets of a run, in order; older runs had one."""
+    return data.get("data_sets") or [{"after": 0} | {k: data[k] for k in DATA_SET}]
+
+
+def _used(data_sets: list[dict], step: int) -> dict:
+    """The one of which step `step` was made."""
+    used = [one for one in data_sets if one["after"] < max(step, 1)][-1]
+    return {key: used[key] for key in DATA_SET}
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:

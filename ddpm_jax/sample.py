@@ -178,11 +178,8 @@ def make_job(table: Table | None) -> tuple[folder.Job, sources.Source]:
     chosen, root = formats(), dicom.check_root(UID_ROOT.value)
     shares = parse_splits(SPLITS.value)
     guidance, steps = GUIDANCE.value, STEPS.value
-    if table is not None and guidance is None:
-        guidance = requests.made_with(table, "guidance")
-    if table is not None and steps is None:
-        stated = requests.made_with(table, "steps")
-        steps = None if stated is None else int(stated)
+    if table is not None:
+        guidance, steps = as_made(table, guidance, steps)
     source = sources.open_source(WORKDIR.value, SAMPLER.value, steps, EMA.value)
     guidance = sampler.check_guidance(source.guidance if guidance is None else guidance)
     asked = what_is_asked(source.schema, table)
@@ -208,6 +205,20 @@ def make_job(table: Table | None) -> tuple[folder.Job, sources.Source]:
     return job, source
 
 
+def as_made(
+    table: Table, guidance: float | None, steps: int | None
+) -> tuple[float | None, int | None]:
+    """(guidance, steps) as given, or else as a manifest.csv states them."""
+    if guidance is None:
+        guidance = requests.made_with(table, "guidance")
+    if steps is None:
+        stated = requests.made_with(table, "steps")
+        if stated is not None and not stated.is_integer():
+            raise ValueError(f"{table.path}: column steps: expected a whole number.")
+        steps = None if stated is None else int(stated)
+    return guidance, steps
+
+
 def say_where_models_differ(table: Table, model: requests.Model) -> None:
     """The same rows and seeds are other images where the model or its steps differ."""
     others = requests.models_of(table) - {model.sha256}
@@ -220,8 +231,13 @@ def say_where_models_differ(table: Table, model: requests.Model) -> None:
 
 def make_film():
     path = film.check(FILM.value, OVERWRITE.value)
-    source = sources.open_source(WORKDIR.value, SAMPLER.value, STEPS.value, EMA.value)
+    if OUT.value:
+        raise ValueError("expected one of --film and --out.")
     table = requests.read_table(CONDITIONS.value) if CONDITIONS.value else None
+    guidance, steps = GUIDANCE.value, STEPS.value
+    if table is not None:
+        guidance, steps = as_made(table, guidance, steps)
+    source = sources.open_source(WORKDIR.value, SAMPLER.value, steps, EMA.value)
     asked = what_is_asked(source.schema, table)
     film.make(
         path,
@@ -229,8 +245,8 @@ def make_film():
         [one.row for one in asked],
         [one.seed for one in asked],
         sweep=SWEEP.value,
-        steps=STEPS.value,
-        guidance=GUIDANCE.value,
+        steps=steps,
+        guidance=guidance,
     )
     print(f"see {path}")
 

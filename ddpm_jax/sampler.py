@@ -22,6 +22,7 @@ from ddpm_jax.conditions.schema import Conditions, Row, Schema
 from ddpm_jax.reverse import Course, Guidance, Moment, Reverse
 
 MOST_SEED = 2**32 - 1
+MOST_GUIDANCE = float(np.finfo(np.float32).max)
 BATCH = 8
 
 Request = str | Row
@@ -194,8 +195,8 @@ def check_seeds(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def check_guidance(weight: float) -> float:
-    """`weight`; ValueError where it is not finite."""
-    if not math.isfinite(weight):
+    """`weight`; ValueError where it is not finite, as float32 too."""
+    if not (math.isfinite(weight) and abs(weight) <= MOST_GUIDANCE):
         raise ValueError(f"guidance = {weight}: expected a finite number.")
     return float(weight)
 

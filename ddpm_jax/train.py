@@ -105,7 +105,7 @@ def train(config, workdir: Path, profile: str = "") -> None:
     """
     mesh = sharding.make_mesh(config.train.fsdp)
     check(config, profile)
-    prepared = [prepare(phase, mesh) for phase in phases.of(config)]
+    prepared = prepare_all(config, mesh)
     check_phases(config, prepared)
     make_keys = jax.jit(
         lambda: jax.random.split(jax.random.key(config.seed)),
@@ -143,6 +143,7 @@ def train(config, workdir: Path, profile: str = "") -> None:
         session = Session(
             workdir, mesh, step_key, checkpoints, writer, stop, traced, bar
         )
+        stack.callback(lambda: profiling.say_untraced(session.traced))
         number, stopping = start, 0
         for one in coming:
             if one.phase.first > start + 1:
@@ -167,6 +168,19 @@ def check(config, profile: str) -> None:
     build.check_counts(config)
     profiling.span(profile, start=0)
     weights_and_biases.check(config)
+
+
+def prepare_all(config, mesh) -> list[Prepared]:
+    """`prepare` of each phase; an error says of which entry of `config.phases`."""
+    prepared = []
+    for index, phase in enumerate(phases.of(config)):
+        try:
+            prepared.append(prepare(phase, mesh))
+        except ValueError as error:
+            entry = index < len(config.get("phases", ()))
+            where = f"config.phases[{index}]: " if entry else ""
+            raise ValueError(f"{where}{error}") from None
+    return prepared
 
 
 def prepare(phase: phases.Phase, mesh) -> Prepared:
@@ -213,7 +227,10 @@ def check_phases(config, prepared: list[Prepared]) -> None:
         if one.manifest.schema != last.manifest.schema:
             raise ValueError(f"{where}: its data set has other fields than the last.")
         if one.manifest.bits != last.manifest.bits:
-            raise ValueError(f"{where}: its data set has other bits than the last.")
+            raise ValueError(
+                f"{where}: its data set has {one.manifest.bits} bits, that of the last "
+                f"phase {last.manifest.bits}; expected as many."
+            )
         if one.shapes != last.shapes:
             raise ValueError(
                 f"{where}: its parameters have other shapes than those of the last "

@@ -47,7 +47,7 @@ def test_conditions_are_read_as_examples_hold_them(data):
 
 
 def test_a_cohort_is_fields_and_seed_and_can_be_asked_for(command, data, tmp_path):
-    from ddpm_jax.sample import read_conditions
+    from ddpm_jax.outputs.requests import read_conditions
 
     result = run(command, data, tmp_path / "new" / "cohort.csv", "--count=200")
     out = tmp_path / "new"

@@ -41,6 +41,14 @@ def test_config_key_that_does_not_exist(command, tmp_path):
     assert_refused(result, 2, "no such key in the config", "stepz", "steps")
 
 
+def test_a_config_file_that_fails_is_one_line(command, tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text("def get_config():\n    return 1 + 'phases'\n")
+    result = command("train", f"--config={path}", f"--workdir={tmp_path}")
+    assert_refused(result, 2, f"--config={path}", "TypeError: unsupported operand")
+    assert "Traceback" not in result[2]
+
+
 def test_config_value_of_another_type(command, tmp_path):
     result = command(
         "train",

@@ -13,34 +13,6 @@ from tests.datasets import write_dataset
 SCHEMA = PELVIS.select(("view", "side"))
 
 
-@pytest.mark.parametrize(
-    "count, total, low, high",
-    [
-        # The readers of the published study: design note DIFFUSION.md, section 8.
-        (124, 200, 0.551, 0.684),
-        # Newcombe (1998), Statistics in Medicine 17, table I, method 3 (Wilson).
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0000, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilson_interval_of_published_examples(count, total, low, high):
-    found = agreement.proportion(count, total)
-    digits = 3 if total == 200 else 4
-    assert (round(found["low"], digits), round(found["high"], digits)) == (low, high)
-    assert found["share"] == count / total
-
-
-def test_proportion_of_nothing():
-    assert agreement.proportion(0, 0)["share"] is None
-
-
-def test_interval_is_symmetric():
-    one, other = agreement.proportion(3, 40), agreement.proportion(37, 40)
-    np.testing.assert_allclose(one["low"], 1 - other["high"], 1e-12)
-
-
 def test_agreement_counts_what_was_asked():
     asked = {"view": np.array([1, 2, 0, 3]), "side": np.array([1, 0, 0, 2])}
     found = {"view": np.array([1, 2, 3, 1]), "side": np.array([2, 1, 1, 2])}

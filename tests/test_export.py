@@ -175,3 +175,13 @@ def test_a_report_that_is_none(command, tiny_run, tmp_path, content):
         f"--evaluate={tmp_path}",
     )
     assert result.status == 1 and "evaluate again" in result.err
+
+
+def test_a_folder_with_other_files_is_not_replaced(command, tiny_run, tmp_path):
+    (tmp_path / "checksums.json").write_text('{"sampler.json": "0"}')
+    (tmp_path / "notes.txt").write_text("mine")
+    result = command(
+        "export", f"--workdir={tiny_run}", f"--out={tmp_path}", "--overwrite"
+    )
+    assert result.status == 1 and "notes.txt is not of a sampler" in result.err
+    assert (tmp_path / "notes.txt").read_text() == "mine"

@@ -165,9 +165,26 @@ def test_the_command(command, tiny_run, tiny_export, tmp_path):
         ([f"--film={out}"], "exists; expected a new file or --overwrite"),
         (["--film=film.avi"], "expected a name in .gif, .mp4, .png"),
         (["--sweep=age=40:90"], "--film: needed with --sweep"),
+        ([f"--film={tmp_path / 'a.gif'}", "--out=a"], "expected one of --film and"),
         ([f"--film={tmp_path / 'a.gif'}", "--count=17"], "at most 16"),
     ):
         result = command("sample", f"--sampler={tiny_export}", "--prompt=AP", *flags)
         assert result.status == 1 and message in result.err
         assert len(result.err.splitlines()) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["export.png", "run.png"]
+
+
+def test_a_manifest_is_filmed_as_its_images_were_made(command, tiny_export, tmp_path):
+    (tmp_path / "manifest.csv").write_text("view,guidance\nAP,7\n")
+    made = []
+    for i, flags in enumerate(
+        (
+            [f"--conditions={tmp_path / 'manifest.csv'}"],
+            ["--condition=view=AP", "--guidance=7"],
+        )
+    ):
+        out = tmp_path / f"{i}.png"
+        result = command("sample", f"--sampler={tiny_export}", f"--film={out}", *flags)
+        assert result.status == 0, result.err
+        made.append(out.read_bytes())
+    assert made[0] == made[1]

@@ -91,7 +91,7 @@ def test_an_own_field_from_table_to_exported_sampler(convert, command):
     result = command("export", *arguments)
     assert result.status == 0, result.err
     card = (folder / "sampler" / "card.md").read_text()
-    assert "| kellgren_lawrence_right | 0, 1, 2, 3, 4 |" in card
+    assert "(`kellgren_lawrence_right`) | 0, 1, 2, 3, 4 |" in card
     sampler = load_sampler(folder / "sampler")
     asked = {"view": "AP", "osteophytes_right": "yes", "kellgren_lawrence_right": "3"}
     assert (sampler.sample(SPOKEN) == sampler.sample(asked)).all()

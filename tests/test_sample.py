@@ -278,3 +278,15 @@ def test_a_manifest_of_another_model_or_of_other_steps(command, tiny_export, tmp
     result = command("sample", *arguments, f"--out={tmp_path / 'eight'}")
     assert result.status == 0
     assert (tmp_path / "eight" / "manifest.csv").read_text().endswith(",8\n")
+
+
+@pytest.mark.parametrize("steps", ["inf", "nan", "8.7"])
+def test_a_number_of_steps_that_is_none(command, tiny_export, tmp_path, steps):
+    (tmp_path / "asked.csv").write_text(f"view,steps\nAP,{steps}\n")
+    result = command(
+        "sample",
+        *(f"--sampler={tiny_export}", f"--out={tmp_path / 'out'}"),
+        f"--conditions={tmp_path / 'asked.csv'}",
+    )
+    assert result.status == 1
+    assert "column steps: expected a whole number" in result.err

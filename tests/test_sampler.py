@@ -64,8 +64,9 @@ def test_folder_that_is_no_sampler(tmp_path, exists):
         load_sampler(folder)
 
 
-def test_checksums_that_are_no_json(folder):
-    (folder / "checksums.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "null", '["sampler.json"]'])
+def test_checksums_that_are_no_json(folder, content):
+    (folder / "checksums.json").write_text(content)
     with pytest.raises(ValueError, match="checksums.json: not readable JSON"):
         load_sampler(folder)
 
@@ -100,6 +101,19 @@ def rewrite_bytes(folder, name, data):
 def test_another_version(folder, key, version, message):
     rewrite(folder, "sampler.json", lambda content: content.update({key: version}))
     with pytest.raises(ValueError, match=message):
+        load_sampler(folder)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff"])
+def test_a_description_that_is_none(folder, content):
+    rewrite_bytes(folder, "sampler.json", content)
+    with pytest.raises(ValueError, match="sampler.json: not readable JSON"):
+        load_sampler(folder)
+
+
+def test_a_schema_that_is_none(folder):
+    rewrite(folder, "sampler.json", lambda content: content.update(schema=None))
+    with pytest.raises(ValueError, match="sampler.json"):
         load_sampler(folder)
 
 
@@ -222,6 +236,7 @@ def test_guidance_by_field(sampler):
         ({"hip": 1.0}, "guidance of 'hip': expected some of view, side"),
         ({"view": float("inf")}, "guidance = inf: expected a finite number"),
         (float("nan"), "guidance = nan: expected a finite number"),
+        (1e300, "guidance = 1e.300: expected a finite number"),
     ],
 )
 def test_guidance_that_cannot_be(sampler, guidance, message):

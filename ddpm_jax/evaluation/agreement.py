@@ -4,7 +4,6 @@ A classifier trained on real radiographs reads the labels of synthetic ones; its
 on held-out real radiographs bounds what the figure can mean.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
@@ -13,6 +12,7 @@ import numpy as np
 import optax
 
 from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.evaluation.statistics import proportion
 from ddpm_jax.models.classifier import Classifier
 from ddpm_jax.models.functional import network
 
@@ -106,24 +106,6 @@ def agreement(
         every &= right | ~known
     result["all"] = proportion(int(every.sum()), len(every))
     return result
-
-
-def proportion(count: int, total: int) -> dict:
-    """count / total with the Wilson 95 % interval (Wilson, 1927)."""
-    if not total:
-        return {"count": 0, "total": 0, "share": None, "low": None, "high": None}
-    z = 1.959964
-    share = count / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    spread = share * (1 - share) / total + z * z / (4 * total * total)
-    half = z * math.sqrt(spread) / (1 + z * z / total)
-    return {
-        "count": count,
-        "total": total,
-        "share": share,
-        "low": max(0.0, centre - half),
-        "high": min(1.0, centre + half),
-    }
 
 
 def _heads(schema: Schema) -> set[str]:

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +110,8 @@ def begin(job: Job, overwrite: bool) -> bool:
     """Make the folder, or go on in it; whether it is finished already.
 
     ValueError where something else is there. `overwrite` makes it anew, unless it is
-    the same command and was not finished; it removes no file that is not ours.
+    the same command and was not finished; it removes what the request.json there asked
+    for and nothing else, and is refused where it would write over another's file.
     """
     out, now = job.out, job.request()
     if out.exists() and not out.is_dir():
@@ -121,8 +122,10 @@ def begin(job: Job, overwrite: bool) -> bool:
         return True
     if not same and not overwrite:
         _refuse(out, before, now)
-    if not same or whole:
-        _clear(out)
+    if not same:
+        _keep_foreign(job, before)
+    if before is not None and (not same or whole):
+        _clear(out, before)
     out.mkdir(parents=True, exist_ok=True)
     if job.shards:
         (out / RECORDS).mkdir(exist_ok=True)
@@ -134,12 +137,51 @@ def begin(job: Job, overwrite: bool) -> bool:
 
 
 def _request(out: Path) -> dict | None:
+    """What the command before this one was asked for; None where there was none."""
     try:
-        return json.loads((out / REQUEST).read_text())
+        found = json.loads((out / REQUEST).read_text())
+        known = type(found["number of images"]) is int and list(found["--format"])
     except FileNotFoundError:
         return None
-    except ValueError:
-        return {}
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise ValueError(
+            f"{out / REQUEST}: not as this command writes it; expected another --out."
+        )
+    return found
+
+
+def _made_by(before: dict | None) -> Callable[[str], bool]:
+    """Whether a name in --out is one that the command before this one wrote."""
+    count = before["number of images"] if before else 0
+    suffixes = [SUFFIXES.get(kind) for kind in before["--format"]] if before else []
+
+    def made(name: str) -> bool:
+        if not OURS.fullmatch(name) or before is None:
+            return False
+        stem, suffix = os.path.splitext(name)
+        if not stem.isdecimal():
+            return True
+        return suffix in suffixes and stem == f"{int(stem):06d}" and int(stem) < count
+
+    return made
+
+
+def _keep_foreign(job: Job, before: dict | None) -> None:
+    """ValueError where this command would take another's file for its own."""
+    writes, made = _made_by(job.request()), _made_by(before)
+    names = [e.name for e in os.scandir(job.out)] if job.out.is_dir() else []
+    foreign = [name for name in names if writes(name) and not made(name)]
+    if job.shards and (before is None or "records" not in before["--format"]):
+        place = job.out / RECORDS
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            foreign.append(RECORDS)
+    if foreign:
+        raise ValueError(
+            f"--out {job.out}: {min(foreign)} is there and was not made by the command "
+            "that request.json tells of; expected another folder."
+        )
 
 
 def _refuse(out, before, now):
@@ -172,12 +214,13 @@ def _remove(folder: Path, chosen) -> None:
                 os.unlink(entry.path)
 
 
-def _clear(out: Path) -> None:
-    """Remove what such a command made; first what says that it is finished."""
-    for path in (out / MANIFEST, out / RECORDS / "manifest.json"):
-        path.unlink(missing_ok=True)
-    _remove(out / RECORDS, SHARDS.fullmatch)
-    _remove(out, OURS.fullmatch)
+def _clear(out: Path, before: dict) -> None:
+    """Remove what `before` made; first what says that it is finished."""
+    (out / MANIFEST).unlink(missing_ok=True)
+    if "records" in before["--format"]:
+        (out / RECORDS / "manifest.json").unlink(missing_ok=True)
+        _remove(out / RECORDS, SHARDS.fullmatch)
+    _remove(out, _made_by(before))
 
 
 def missing(job: Job) -> dict[int, tuple[str, ...]]:

@@ -96,12 +96,14 @@ def _checked(where: str, entry) -> tuple[int, dict]:
     until = changed.pop("until", None)
     if not isinstance(until, int) or isinstance(until, bool):
         raise ValueError(f"{where}: until = {until!r}: expected its last step.")
-    for key in changed:
+    for key, value in changed.items():
         if key not in KEYS:
             raise ValueError(
                 f"{where}: {key!r} is not to be changed by a phase; expected some of "
                 f"{', '.join(KEYS)}."
             )
+        if value is None and not key.startswith("sampler."):
+            raise ValueError(f"{where}: {key} = None: expected a value.")
     return until, changed
 
 

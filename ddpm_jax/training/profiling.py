@@ -40,6 +40,12 @@ def within(asked: Span | None, last: int) -> tuple[Span | None, Span | None]:
     return (asked, None) if begins else (None, asked)
 
 
+def say_untraced(asked: Span | None) -> None:
+    """That no step of `asked` came; nothing where it is None."""
+    if asked:
+        monitoring.say(f"nothing traced: not at steps {asked[0]} to {asked[1]}")
+
+
 class Traced:
     """`step`, of whose calls `start` + 1, `start` + 2, … those in `traced` are traced.
 
@@ -77,4 +83,4 @@ class Traced:
                 f"`tensorboard --logdir {self.folder}` (pip install tensorboard xprof)"
             )
         elif self.first and not self.done:
-            monitoring.say(f"nothing traced: not at steps {self.first} to {self.last}")
+            say_untraced((self.first, self.last))

@@ -18,7 +18,7 @@ from ddpm_jax.conditions.presets import PELVIS
 from ddpm_jax.outputs import folder, stream, work
 from ddpm_jax.outputs.requests import Asked, Model
 from ddpm_jax.outputs.writers import Writers
-from tests.outputs.test_resume import content
+from tests.outputs.test_going_on import content
 
 ASKED = [Asked(PELVIS.parse({"view": "AP"}), seed, "") for seed in range(100)]
 

@@ -15,6 +15,7 @@ from configs import pelvis_1024, tiny
 from ddpm_jax import build, command_line, runs, train
 from ddpm_jax.data import pipeline, records
 from ddpm_jax.training import monitoring, phases
+from tests.datasets import write_dataset
 
 
 def progressive(config, *entries, steps=6):
@@ -168,6 +169,58 @@ def test_the_range_of_a_smaller_image_starts_lower(tiny_config):
     assert found[1][1] == found[0][1]
 
 
+def test_a_damaged_checkpoint_costs_a_phase_of_its_own_data_set_nothing(
+    tiny_config, tmp_path
+):
+    """Back before the boundary: the data set of then is the run's again, and what is
+    sampled there names it."""
+    small = write_dataset(tmp_path, size=8)
+    folder, save = tmp_path / "run", {"save_every": 1, "keep": 3}
+    config = progressive(
+        tiny_config, FIRST | {"data.folder": str(small), "image_size": 8}, steps=3
+    )
+    config.train.update(save)
+    train.train(config, folder)
+    ended = runs.load(folder)
+    for step in (2, 3):
+        flip_a_byte(folder / "checkpoints" / str(step))
+    first, last = (
+        records.load_manifest(name).fingerprint()
+        for name in (small, tiny_config.data.folder)
+    )
+    assert ended.data["fingerprint"] == last
+    assert runs.load(folder).data["fingerprint"] == first
+    train.train(config, folder)
+    again = runs.load(folder)
+    assert again.step == 3 and again.data == ended.data
+    assert all(np.array_equal(again.params[n], ended.params[n]) for n in ended.params)
+    assert [one["after"] for one in again.data["data_sets"]] == [0, 2]
+
+
+def test_a_trace_of_steps_that_never_came_is_told(tiny_config, tmp_path, capsys):
+    config = progressive(tiny_config, FIRST, steps=3)
+    train.train(config, tmp_path, profile="4:5")
+    assert "nothing traced: not at steps 4 to 5\n" in capsys.readouterr().out
+
+
+def flip_a_byte(checkpoint):
+    files = [path for path in checkpoint.rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+
+
+def test_the_past_is_not_changed(whole, tiny_config):
+    """The batch of an earlier phase says where the next one goes on in the data."""
+    config = progressive(tiny_config, FIRST | {"data.batch": 24}, steps=8)
+    with pytest.raises(ValueError, match=r"config.data.batch: 16 -> 24 \(step 2\)"):
+        train.train(config, whole)
+    earlier = progressive(tiny_config, FIRST | {"until": 1}, steps=8)
+    with pytest.raises(ValueError, match=r"config.data.batch: 16 -> 8 \(step 2\)"):
+        train.train(earlier, whole)
+
+
 @pytest.mark.parametrize(
     "entries, message",
     [
@@ -183,8 +236,19 @@ def test_the_range_of_a_smaller_image_starts_lower(tiny_config):
             "config.phases[0]: 'model.emb' is not to be changed by a phase; expected",
         ),
         ([{"until": 3, "image_size": "8"}], "config.phases[0]: "),
-        ([{"until": 3, "image_size": 12}], "config.image_size = 12: the data set"),
+        (
+            [{"until": 3, "image_size": 12}],
+            "config.phases[0]: config.image_size = 12: the data set",
+        ),
         ([{"until": 3, "image_size": 5}], "expected multiples of 4"),
+        (
+            [{"until": 1, "image_size": 8}, {"until": 3, "data.batch": 0}],
+            "config.phases[1]: config.data.batch = 0: expected a positive multiple",
+        ),
+        (
+            [{"until": 3, "image_size": None}],
+            "config.phases[0]: image_size = None: expected a value",
+        ),
     ],
 )
 def test_phases_that_cannot_be(tiny_config, tmp_path, entries, message):

@@ -111,6 +111,38 @@ def test_overwrite_makes_it_anew_and_keeps_what_is_not_ours(sample, tmp_path):
     assert result.status == 0 and "1 images in" in result.out
 
 
+@pytest.mark.parametrize(
+    "name", ["000001.png", "manifest.csv", "request.json", "records/manifest.json"]
+)
+def test_overwrite_never_takes_the_files_of_another_for_its_own(sample, tmp_path, name):
+    """A folder of real images is numbered as ours is."""
+    out = tmp_path / "out"
+    for other in (name, "100234.dcm", "notes.txt"):
+        (out / other).parent.mkdir(parents=True, exist_ok=True)
+        (out / other).write_text('{"mine": 1}')
+    before = content(out)
+    result = sample(out, *ARGUMENTS, "--format=records", "--overwrite")
+    assert result.status == 1 and name.split("/")[0] in result.err
+    assert len(result.err.splitlines()) == 1
+    assert content(out) == before
+
+
+def test_overwrite_removes_what_the_command_before_asked_for_alone(sample, tmp_path):
+    out = tmp_path / "out"
+    assert sample(out, *ARGUMENTS).status == 0
+    (out / "records").mkdir()
+    mine = ("000020.png", "100234.dcm", "00000000.png", "records/manifest.json")
+    for name in mine:
+        (out / name).write_text("mine")
+    result = sample(out, "--condition=view=AP", "--count=2", "--overwrite")
+    assert result.status == 0, result.err
+    assert all((out / name).read_text() == "mine" for name in mine)
+    assert len(content(out)) == len(mine) + 5
+    result = sample(out, "--condition=view=AP", "--count=21", "--overwrite")
+    assert result.status == 1 and "000020.png" in result.err
+    assert (out / "000001.png").exists()
+
+
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(sample, tmp_path):
     """A limit on the size of a file stands in for the disk: DICOM files are over it."""
     out = tmp_path / "out"
