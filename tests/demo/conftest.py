@@ -1,11 +1,22 @@
 """A served page of the tiny sampler, and a browser to use it."""
 
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def downloads_of_the_session(tmp_path_factory):
+    """Files to download go where pytest tidies up."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("downloads"))
+        patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("GRADIO_TEMP_DIR", folder)
+        yield
 
 
 @pytest.fixture(scope="session")
