@@ -114,12 +114,13 @@ def main():
         raise ValueError("--sampler: needed; this copy of the package holds none.")
     loaded = samplers.load_sampler(folder)
     with tempfile.TemporaryDirectory(prefix="ddpm_jax_demo_") as files:
-        os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = files
+        before, tempfile.tempdir = tempfile.tempdir, files
+        os.environ["GRADIO_TEMP_DIR"] = files
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             show(loaded, folder, allowed)
         finally:
-            tempfile.tempdir = None
+            tempfile.tempdir = before
 
 
 def show(loaded: samplers.Sampler, folder, allowed) -> None:

@@ -52,7 +52,7 @@ class Api:
                 limit=self.limit,
                 prompt=prompt,
             )
-            seeds = [int(s) for s in asking.read_seeds(seed, count, self.limit)]
+            seeds = asking.read_seeds(seed, count, self.limit)
         images = self.studio.images(setting, seeds)
         items = [
             downloads.Item(image, setting, each)

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
-from typing import NamedTuple
+from typing import NamedTuple, no_type_check
 
 import gradio as gr
 
@@ -240,6 +240,7 @@ class Page:
         """B begins as a copy of A, ready to be changed."""
         return ["B" if compare else "A", *values, ""]
 
+    @no_type_check  # Gradio asks if this is a generator; wrapped by a checker it is not
     def on_sample(self, compare, seed, count, *values) -> Iterator[dict]:
         """Settings as the controls or a new prompt say; then the images, as they come
         out of the noise."""
@@ -261,7 +262,7 @@ class Page:
             said = words.progress(told["progress"], settings, len(seeds), started)
             yield {self.viewer: told, self.status: said} | filled
             filled = {}
-        yield {self.shown: Shown(tuple(settings), tuple(map(int, seeds)))}
+        yield {self.shown: Shown(tuple(settings), tuple(seeds))}
 
     def _setting(self, panel: Panel, values: Sequence) -> tuple[Setting, dict]:
         """What a panel says, and what a prompt that was not yet read changes in it."""

@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from ddpm_jax.conditions.prompt import Prompt, parse_prompt
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.sampler import MOST_SEED, Sampler
@@ -63,8 +61,8 @@ def read_setting(
     return Setting(row, weight, int(number), prompt)
 
 
-def read_seeds(seed, count, limit: Limits) -> np.ndarray:
-    """uint32 [count]: `seed` and those after it, 0 again after 2^32 - 1."""
+def read_seeds(seed, count, limit: Limits) -> list[int]:
+    """`count` of them: `seed` and those after it, 0 again after 2^32 - 1."""
     first, number = _number("seed", seed), _number("count", count)
     if not (first.is_integer() and 0 <= first <= MOST_SEED):
         raise ValueError(
@@ -74,7 +72,7 @@ def read_seeds(seed, count, limit: Limits) -> np.ndarray:
         raise ValueError(
             f"count = {_shown(count)}: expected a whole number from 1 to {limit.count}."
         )
-    return ((int(first) + np.arange(int(number))) % (MOST_SEED + 1)).astype(np.uint32)
+    return [(int(first) + i) % (MOST_SEED + 1) for i in range(int(number))]
 
 
 def caption(row: Mapping, other: Mapping | None, schema: Schema) -> list[dict]:

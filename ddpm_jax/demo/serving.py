@@ -41,7 +41,7 @@ def prepare(sampler: Sampler, batch: int, most_images: int) -> tuple[gr.Blocks, 
 def serve(
     blocks: gr.Blocks,
     host: str,
-    port: int | None,
+    port: int,
     *,
     queue: int,
     users: list[tuple[str, str]] | None = None,

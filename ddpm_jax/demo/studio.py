@@ -98,4 +98,4 @@ class Studio:
 
 def _key(setting: Setting, seeds) -> tuple:
     row = tuple(sorted(setting.row.items()))
-    return row, setting.guidance, setting.steps, tuple(map(int, seeds))
+    return row, setting.guidance, setting.steps, tuple(seeds)

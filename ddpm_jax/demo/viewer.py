@@ -32,7 +32,7 @@ def told(
         for row, other, setting in zip(rows, others, settings, strict=True)
     ]
     figures = [
-        _figure(view, i, int(seed), "AB"[j] if len(views) > 1 else "", captions[j])
+        _figure(view, i, seed, "AB"[j] if len(views) > 1 else "", captions[j])
         for i, seed in enumerate(seeds)
         for j, view in enumerate(views)
     ]

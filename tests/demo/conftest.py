@@ -1,10 +1,22 @@
 """A served page of the tiny sampler, and a browser to use it."""
 
+import socket
+import tempfile
 from pathlib import Path
 
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def downloads_of_the_session(tmp_path_factory):
+    """Files to download go where pytest tidies up."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("downloads"))
+        patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("GRADIO_TEMP_DIR", folder)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +45,10 @@ def serve(studio, limit):
     def start(**options):
         blocks = app.build(studio, limit)
         opened.append(blocks)
-        return serving.serve(blocks, "127.0.0.1", None, **({"queue": 20} | options))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        return serving.serve(blocks, "127.0.0.1", port, **({"queue": 20} | options))
 
     yield start
     for blocks in opened:
