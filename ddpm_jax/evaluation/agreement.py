@@ -1,96 +1,23 @@
 """Label agreement: does an image show what was asked of it?
 
-A classifier trained on real radiographs reads the labels of synthetic ones; its error
-on held-out real radiographs bounds what the figure can mean.
+A labeller trained on real radiographs reads synthetic ones; its error on held-out real
+radiographs bounds what the figures can mean.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.conditions.schema import Continuous, Schema
+from ddpm_jax.evaluation import statistics
+from ddpm_jax.evaluation.labeller import Reading
 from ddpm_jax.evaluation.statistics import proportion
-from ddpm_jax.models.classifier import Classifier
-from ddpm_jax.models.functional import network
-
-
-def to_input(images: np.ndarray, bits: int) -> np.ndarray:
-    """Integers [b, h, w] of `bits` bits to float32 [b, h, w, 1] in [-1, 1]."""
-    return images[..., None].astype(np.float32) * (2 / (2**bits - 1)) - 1
-
-
-def train_classifier(
-    images: np.ndarray,
-    cond: Mapping[str, np.ndarray],
-    schema: Schema,
-    *,
-    epochs: int = 6,
-    batch: int = 64,
-    width: int = 24,
-    seed: int = 0,
-    report: Callable[[float], None] = lambda loss: None,
-) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """A function from images to codes {field: int32 [b]}, trained on `images`.
-
-    `images` float32 [n, s, s, 1] in [-1, 1]; `cond` their codes, 0 = not known, which
-    do not count. One code for each categorical field of `schema`. `report` gets the
-    mean loss of each epoch.
-    """
-    size = images.shape[1]
-    net = network(lambda rngs: Classifier(schema, size=size, width=width, rngs=rngs))
-    init_key, noise_key = jax.random.split(jax.random.key(seed))
-    params = net.init(init_key)
-    total = epochs * max(1, len(images) // batch)
-    optimizer = optax.adamw(optax.cosine_decay_schedule(2e-3, total), weight_decay=1e-2)
-    opt_state = optimizer.init(params)
-
-    @jax.jit
-    def step(params, opt_state, x, codes, key):
-        loss, grads = jax.value_and_grad(
-            lambda p: cross_entropy(net.apply(p, _augment(key, x), key), codes)
-        )(params)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, loss
-
-    codes = {name: cond[name] for name in schema.names if name in _heads(schema)}
-    for epoch in range(epochs):
-        losses = []
-        for index in _shuffled(len(images), batch, seed + epoch):
-            part = {name: value[index] for name, value in codes.items()}
-            key = jax.random.fold_in(noise_key, epoch * total + len(losses))
-            params, opt_state, loss = step(params, opt_state, images[index], part, key)
-            losses.append(loss)
-        report(float(np.mean(losses)))
-
-    logits = jax.jit(lambda x: net.apply(params, x))
-
-    def predict(x):
-        parts = [logits(x[i : i + 256]) for i in range(0, len(x), 256)]
-        return {
-            name: 1 + np.concatenate([np.argmax(p[name], axis=-1) for p in parts])
-            for name in codes
-        }
-
-    return predict
-
-
-def cross_entropy(logits, codes):
-    """Mean over fields of the mean cross-entropy where the code is known."""
-    values = []
-    for name, code in codes.items():
-        loss = optax.softmax_cross_entropy_with_integer_labels(
-            logits[name], jnp.maximum(code - 1, 0)
-        )
-        known = code > 0
-        values.append(jnp.sum(loss * known) / jnp.maximum(jnp.sum(known), 1))
-    return jnp.mean(jnp.stack(values))
 
 
 def agreement(
-    found: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarray], names
+    found: Mapping[str, np.ndarray],
+    asked: Mapping[str, np.ndarray],
+    names: Sequence[str],
 ) -> dict[str, dict]:
     """Share of images whose found code is the asked one, by field, with its interval.
 
@@ -98,30 +25,111 @@ def agreement(
     image where every asked field of `names` agrees.
     """
     result = {}
-    every = np.ones(len(next(iter(asked.values()))), bool)
     for name in names:
         known = asked[name] > 0
         right = found[name] == asked[name]
         result[name] = proportion(int(right[known].sum()), int(known.sum()))
-        every &= right | ~known
+    every = all_agree(found, asked, names)
     result["all"] = proportion(int(every.sum()), len(every))
     return result
 
 
-def _heads(schema: Schema) -> set[str]:
-    return {field.name for field in schema if field.kind == "categorical"}
+def all_agree(found: Mapping, asked: Mapping, names: Sequence[str]) -> np.ndarray:
+    """bool [n]: whether every field of `names` that was asked is what was found."""
+    every = np.ones(len(next(iter(asked.values()))), bool)
+    for name in names:
+        every &= (found[name] == asked[name]) | (asked[name] == 0)
+    return every
 
 
-def _augment(key, x):
-    """Noise and exposure, so that the classifier reads anatomy and not the detector."""
-    noise_key, gain_key, offset_key = jax.random.split(key, 3)
-    shape = (len(x), 1, 1, 1)
-    gain = 1 + 0.1 * jax.random.normal(gain_key, shape)
-    offset = 0.05 * jax.random.normal(offset_key, shape)
-    return gain * x + offset + 0.03 * jax.random.normal(noise_key, x.shape)
+def macro_auc(probabilities: np.ndarray, asked: np.ndarray) -> float:
+    """The mean over values of the area of one against the rest (Hand & Till, 2001, have
+    pairs instead); values that no image was asked for do not count."""
+    known = asked > 0
+    areas = [
+        statistics.auc(probabilities[known, i], asked[known] == i + 1)
+        for i in range(probabilities.shape[1])
+    ]
+    areas = [area for area in areas if not np.isnan(area)]
+    return float(np.mean(areas)) if areas else float("nan")
 
 
-def _shuffled(count: int, batch: int, seed: int) -> Iterator[np.ndarray]:
-    order = np.random.default_rng(seed).permutation(count)
-    for start in range(0, max(1, count - batch + 1), batch):
-        yield order[start : start + batch]
+def confusion(found: np.ndarray, asked: np.ndarray, values: int) -> np.ndarray:
+    """int [values, values]: images asked for row + 1 and read as column + 1."""
+    table = np.zeros((values, values), int)
+    known = asked > 0
+    np.add.at(table, (asked[known] - 1, found[known] - 1), 1)
+    return table
+
+
+def regression(found: np.ndarray, asked: np.ndarray, rng: np.random.Generator) -> dict:
+    """Mean absolute error, the slope of what was read on what was asked, and the
+    correlation, each with its bootstrap interval over images."""
+    known = ~np.isnan(asked)
+    x, y = np.float64(asked[known]), np.float64(found[known])
+
+    def mae(i):
+        return float(np.abs(y[i] - x[i]).mean())
+
+    def slope(i):
+        spread = x[i].var()
+        moved = np.mean((x[i] - x[i].mean()) * (y[i] - y[i].mean()))
+        return float(moved / spread) if spread > 0 else float("nan")
+
+    def correlation(i):
+        return slope(i) * float(x[i].std() / y[i].std()) if y[i].std() else float("nan")
+
+    every, result = np.arange(len(x)), {"total": len(x)}
+    for function in (mae, slope, correlation):
+        interval = statistics.bootstrap(function, len(x), rng, 500)
+        value = function(every) if len(x) > 1 else None
+        result[function.__name__] = {
+            "value": value,
+            "low": interval.low,
+            "high": interval.high,
+        }
+    return result
+
+
+def fields(
+    reading: Reading,
+    asked: Mapping[str, np.ndarray],
+    schema: Schema,
+    rng: np.random.Generator,
+) -> dict[str, dict]:
+    """All that is said of each field of `schema`."""
+    codes, result = reading.codes(), {}
+    for field in schema:
+        if isinstance(field, Continuous):
+            found = regression(reading.numbers[field.name], asked[field.name], rng)
+            result[field.name] = found | {"unit": field.unit}
+            continue
+        code = asked[field.name]
+        known = code > 0
+        right = (codes[field.name] == code)[known]
+        table = confusion(codes[field.name], code, len(field.values))
+        result[field.name] = proportion(int(right.sum()), int(known.sum())) | {
+            "auc": macro_auc(reading.probabilities[field.name], code),
+            "values": list(field.values),
+            "confusion": table.tolist(),
+        }
+    return result
+
+
+def surprise(
+    reading: Reading, asked: Mapping[str, np.ndarray], schema: Schema
+) -> np.ndarray:
+    """[n]: how far what was read is from what was asked, the worst field of each image:
+    -ln of the probability of the asked value, or the squared standardised error / 2."""
+    worst = np.zeros(len(reading.features))
+    for field in schema:
+        code = asked[field.name]
+        if isinstance(field, Continuous):
+            off = (reading.numbers[field.name] - code) / field.std
+            found = np.where(np.isnan(code), 0, off**2 / 2)
+        else:
+            place = np.maximum(code - 1, 0)[:, None]
+            likely = np.take_along_axis(reading.probabilities[field.name], place, 1)
+            found = np.where(code > 0, -np.log(np.maximum(likely[:, 0], 1e-12)), 0)
+        worst = np.maximum(worst, found)
+    return worst

@@ -1,0 +1,81 @@
+"""How near the synthetic images are to held-out real ones, in one feature space."""
+
+import dataclasses
+
+import numpy as np
+
+from ddpm_jax.evaluation import frechet, groups, kernel, manifold
+
+SEEDS = 3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pair:
+    """Features [n, d] of held-out real images and [m, d] of synthetic ones."""
+
+    real: np.ndarray
+    synthetic: np.ndarray
+
+
+def distances(pair: Pair) -> dict:
+    """Fréchet and kernel distances, the first against the number of images, and beside
+    real against real at the same number, with `SEEDS` draws."""
+    rng = np.random.default_rng(0)
+    halves = []
+    for _ in range(SEEDS):
+        order = rng.permutation(len(pair.real))
+        n = min(len(order) // 2, len(pair.synthetic))
+        one, other = order[:n], order[-n:]
+        drawn = rng.choice(len(pair.synthetic), n, replace=False)
+        halves.append(
+            (
+                frechet.distance(pair.real[one], pair.real[other]),
+                frechet.distance(pair.synthetic[drawn], pair.real[other]),
+            )
+        )
+    real, synthetic = np.array(halves).T
+    return {
+        "images": {"real": len(pair.real), "synthetic": len(pair.synthetic)},
+        "features": pair.real.shape[1],
+        "frechet": frechet.distance(pair.synthetic, pair.real),
+        "curve": frechet.against_size(pair.synthetic, pair.real, rng),
+        "at_half": {
+            "images": n,
+            "real": {"mean": real.mean(), "std": real.std(ddof=1)},
+            "synthetic": {"mean": synthetic.mean(), "std": synthetic.std(ddof=1)},
+        },
+        "kid": kernel.kid(pair.synthetic, pair.real),
+        "kid_real": kernel.kid(*np.array_split(rng.permutation(pair.real), 2)),
+    }
+
+
+def manifolds(pair: Pair, subgroups: list[tuple[groups.Group, groups.Group]]) -> dict:
+    """Precision, recall, density and coverage, of all and of each subgroup: recall and
+    coverage of its real images, precision and density of its synthetic ones."""
+    found = manifold.compare(pair.real, pair.synthetic)
+    halves = np.array_split(
+        np.random.default_rng(0).permutation(len(pair.real)), 2
+    )  # what real images reach among themselves
+    floor = manifold.compare(*(pair.real[half] for half in halves))
+    return {
+        "k": manifold.K,
+        "all": found.means(),
+        "real": floor.means(),
+        "groups": [
+            {
+                "field": real.field,
+                "name": real.name,
+                "real": real.count,
+                "synthetic": made.count,
+                "recall": _mean(found.recall[real.mask]),
+                "coverage": _mean(found.coverage[real.mask]),
+                "precision": _mean(found.precision[made.mask]),
+                "density": _mean(found.density[made.mask]),
+            }
+            for real, made in subgroups
+        ],
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
