@@ -102,7 +102,8 @@ $(Q)/held_out_shards/manifest.json: $(Q)/held_out/labels.csv $(Q)/key
 agreement: $(Q)/.trained $(Q)/held_out_shards/manifest.json
 	@echo "== A classifier trained on held-out phantoms reads 200 synthetic images"
 	$(RUN) -m ddpm_jax.evaluate --real $(Q)/held_out_shards --workdir $(Q)/run \
-	  --count 200 --out $(Q)/agreement --overwrite
+	  --count 200 --out $(Q)/agreement --overwrite --parts agreement \
+	  --fields view,side,prosthesis_right,prosthesis_left
 
 clean-quickstart:
 	rm -rf $(Q)

@@ -21,6 +21,7 @@ setup(
     package_data={
         "data_prep": ["*.css"],
         "ddpm_jax": [
+            "assessment/*.j2",
             *("demo/*.css", "demo/*.html", "demo/*.js", "demo/sampler/*"),
             "reader_study/page/*",
         ],
@@ -36,6 +37,7 @@ setup(
         "imagecodecs>=2025.3",  # DICOM codecs and HTJ2K records, all under BSD
         "jax>=0.9",  # everything numerical
         "jaxtyping>=0.3",  # shapes in signatures
+        "jinja2>=3.1",  # the report of an evaluation
         "matplotlib>=3.9",  # the loss curve and the reports' figures
         "ml_collections>=1.0",  # configs
         "numpy>=2.0",
@@ -66,6 +68,7 @@ setup(
             "uvicorn>=0.32",
         ],
         "eval": [
+            "onnxruntime>=1.20",  # features of any ONNX network
             "torch-fidelity>=0.4",  # FID's Inception, and figures to hold ours against
         ],
         "wandb": ["wandb>=0.19"],  # scalars to Weights & Biases, where asked for
@@ -74,6 +77,7 @@ setup(
             "highdicom>=0.26",  # the tables of PS3.3 that headers are checked against
             "hypothesis>=6.120",  # property tests
             "import-linter>=2.1",  # the import contracts
+            "onnx>=1.17",  # a network for the tests of ONNX features
             "playwright>=1.50",  # drives the pages in a browser that is there
             "pytest>=8.3",
             "pytest-xdist>=3.6",  # tests on both cores

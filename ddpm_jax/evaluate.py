@@ -1,38 +1,68 @@
-"""Hold synthetic radiographs against real ones.
+r"""Hold synthetic radiographs against real ones.
 
-    python -m ddpm_jax.evaluate --real HELD_OUT --workdir runs/first --out report
+    python -m ddpm_jax.evaluate --real DATA --workdir runs/first --out report
+    python -m ddpm_jax.evaluate --real DATA --synthetic images --out report
+    python -m ddpm_jax.evaluate --real DATA --sampler exported --out report \
+        --parts fidelity,agreement --features inception --weights inception.pth
 
-Label agreement: a classifier trained on the real `train` split, tested on the real
-`test` split, then on images asked for with conditions drawn from the `test` split.
+Real images of the `test` split, which the model must not have seen, are what synthetic
+ones are held against; a labeller learns from the `train` split. `memorization` looks
+for copies of what the model was trained on: the `train` split of --training, by default
+of --real. The same command goes on after an interruption, and one with other --parts
+adds to the report. See docs/evaluation.md.
 """
 
-import json
 from pathlib import Path
 
-import numpy as np
 from absl import flags
-from tqdm import tqdm
 
-from ddpm_jax import command_line, pictures, sources
-from ddpm_jax.conditions.schema import Schema
-from ddpm_jax.data import pipeline, records
-from ddpm_jax.evaluation import agreement
+from ddpm_jax import command_line
+from ddpm_jax.assessment.asked import PARTS as NAMES
+from ddpm_jax.assessment.asked import Asked
+from ddpm_jax.assessment.assess import assess
+from ddpm_jax.evaluation import features
 
 FLAGS = command_line.new_flags()
 REAL = flags.DEFINE_string(
     "real",
     None,
-    "A data set of `data_prep.convert` that the model did not train on.",
+    "A data set of `data_prep.convert`; the model did not see its test split.",
     flag_values=FLAGS,
 )
+TRAINING = flags.DEFINE_string(
+    "training",
+    None,
+    "The data set whose train split the model was trained on; default: --real.",
+    flag_values=FLAGS,
+)
+SYNTHETIC = flags.DEFINE_string(
+    "synthetic", None, "The --out folder of `ddpm_jax.sample`.", flag_values=FLAGS
+)
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The folder of a training run.", flag_values=FLAGS
+    "workdir", None, "Or: the folder of a training run.", flag_values=FLAGS
 )
 SAMPLER = flags.DEFINE_string(
     "sampler", None, "Or: the folder of an exported sampler.", flag_values=FLAGS
 )
+PARTS = flags.DEFINE_list(
+    "parts",
+    list(NAMES),
+    "What to measure, of " + ", ".join(NAMES) + ".",
+    flag_values=FLAGS,
+)
 COUNT = flags.DEFINE_integer(
-    "count", 200, "Synthetic images.", lower_bound=1, flag_values=FLAGS
+    "count",
+    None,
+    "Synthetic images; default: 1000 from a model (FID-5K: 5000), all of --synthetic.",
+    lower_bound=20,
+    flag_values=FLAGS,
+)
+REAL_COUNT = flags.DEFINE_integer(
+    "real_count",
+    20_000,
+    "Real images of a split, at most; drawn where there are more.",
+    lower_bound=20,
+    flag_values=FLAGS,
 )
 SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of the first image.", lower_bound=0, flag_values=FLAGS
@@ -40,120 +70,75 @@ SEED = flags.DEFINE_integer(
 GUIDANCE = flags.DEFINE_float(
     "guidance", None, "Guidance weight; default: the model's.", flag_values=FLAGS
 )
+STEPS = flags.DEFINE_integer(
+    "steps", None, "Sampler steps; default: the model's.", flag_values=FLAGS
+)
 EPOCHS = flags.DEFINE_integer(
-    "epochs", 6, "Epochs of the classifier.", lower_bound=1, flag_values=FLAGS
+    "epochs", 6, "Epochs of the labeller.", lower_bound=1, flag_values=FLAGS
 )
 FIELDS = flags.DEFINE_list(
-    "fields",
-    ["view", "side", "prosthesis_right", "prosthesis_left"],
-    "Categorical fields to compare.",
+    "fields", [], "Fields to compare; default: all.", flag_values=FLAGS
+)
+BALANCE = flags.DEFINE_list(
+    "balance",
+    [],
+    "Fields over which usefulness balances; default: sex and prostheses, or all "
+    "categorical ones.",
+    flag_values=FLAGS,
+)
+FEATURES = flags.DEFINE_string(
+    "features",
+    "labeller",
+    "What distances are measured in: labeller, inception, or a file.onnx.",
+    flag_values=FLAGS,
+)
+WEIGHTS = flags.DEFINE_string(
+    "weights", None, "With inception: the file of its weights.", flag_values=FLAGS
+)
+LAYER = flags.DEFINE_string(
+    "layer",
+    None,
+    "With an ONNX file: the output; default: the first.",
+    flag_values=FLAGS,
+)
+NORMALISE = flags.DEFINE_enum(
+    "normalise",
+    "none",
+    features.NORMALISE,
+    "With an ONNX file: imagenet for DINOv2 and others trained so.",
     flag_values=FLAGS,
 )
 OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Write into --out if it exists.", flag_values=FLAGS
+    "overwrite", False, "Replace an evaluation of something else.", flag_values=FLAGS
 )
 OUT = flags.DEFINE_string("out", None, "The folder to make.", flag_values=FLAGS)
 
 
 def main():
     command_line.require(FLAGS, "real", "out")
-    out = Path(OUT.value)
-    if out.is_dir() and any(out.iterdir()) and not OVERWRITE.value:
-        raise ValueError(f"--out {out}: not empty; expected another or --overwrite.")
-    source = sources.open_source(WORKDIR.value, SAMPLER.value)
-    schema = chosen_fields(source.schema)
-    manifest = records.load_manifest(REAL.value)
-    if manifest.height != source.size:
-        raise ValueError(
-            f"--real {REAL.value}: images of {manifest.height} px, but the model makes "
-            f"{source.size} px; convert with --size {source.size}."
-        )
-    bits = manifest.bits
-    out.mkdir(parents=True, exist_ok=True)
-    train = pipeline.read_all(REAL.value, "train", source.schema)
-    test = pipeline.read_all(REAL.value, "test", source.schema)
-
-    with tqdm(total=EPOCHS.value, desc="classifier", unit="epoch") as bar:
-        predict = agreement.train_classifier(
-            agreement.to_input(train["image"], bits),
-            train["cond"],
-            schema,
-            epochs=EPOCHS.value,
-            report=lambda loss: bar.set_postfix(loss=f"{loss:.4f}") or bar.update(),
-        )
-    on_real = agreement.agreement(
-        predict(agreement.to_input(test["image"], bits)), test["cond"], schema.names
+    asked = Asked(
+        real=REAL.value,
+        training=TRAINING.value,
+        synthetic=SYNTHETIC.value,
+        workdir=WORKDIR.value,
+        sampler=SAMPLER.value,
+        out=Path(OUT.value),
+        parts=tuple(PARTS.value),
+        count=COUNT.value,
+        real_count=REAL_COUNT.value,
+        seed=SEED.value,
+        guidance=GUIDANCE.value,
+        steps=STEPS.value,
+        epochs=EPOCHS.value,
+        fields=tuple(FIELDS.value),
+        balance=tuple(BALANCE.value),
+        features=FEATURES.value,
+        weights=WEIGHTS.value,
+        layer=LAYER.value,
+        normalise=NORMALISE.value,
+        overwrite=OVERWRITE.value,
     )
-
-    drawn = np.random.default_rng(SEED.value).choice(len(test["image"]), COUNT.value)
-    rows = source.schema.decode({k: v[drawn] for k, v in test["cond"].items()})
-    seeds = range(SEED.value, SEED.value + COUNT.value)
-    parts = sources.images(source, rows, seeds, guidance=GUIDANCE.value)
-    with tqdm(total=COUNT.value, desc="sampling", unit="image") as bar:
-        made = []
-        for part in parts:
-            made.append(part)
-            bar.update(len(part))
-    images = np.concatenate(made)
-    asked = source.schema.encode(rows)
-    found = predict(agreement.to_input(images, 16))
-    on_synthetic = agreement.agreement(found, asked, schema.names)
-
-    report = {
-        "real": on_real,
-        "synthetic": on_synthetic,
-        "count": COUNT.value,
-        "model_sha256": source.model_hash,
-    }
-    (out / "metrics.json").write_text(json.dumps(report, indent=1) + "\n")
-    write_disagreements(out, images, rows, found, schema)
-    print(table(on_real, on_synthetic))
-    print(f"see {out / 'metrics.json'} and {out / 'disagreements.png'}")
-
-
-def chosen_fields(schema: Schema) -> Schema:
-    """The fields of --fields; ValueError unless there are some, all categorical."""
-    chosen = schema.select(FIELDS.value)
-    for field in chosen:
-        if field.kind != "categorical":
-            raise ValueError(f"--fields {field.name}: expected categorical fields.")
-    if not chosen.names:
-        raise ValueError(f"--fields: expected some of {', '.join(schema.names)}.")
-    return chosen
-
-
-def write_disagreements(out: Path, images, rows, found, schema) -> None:
-    """The images that a reader should look at first, with what was read from them."""
-    asked = schema.encode([{name: row[name] for name in schema.names} for row in rows])
-    wrong = [
-        index
-        for index in range(len(images))
-        if any(asked[n][index] not in (0, found[n][index]) for n in schema.names)
-    ][:32]
-    picked = wrong or list(range(min(16, len(images))))
-    read = schema.decode({name: found[name][picked] for name in schema.names})
-    captions = [
-        f"asked: {schema.caption({n: rows[i][n] for n in schema.names})}\n"
-        f"read: {schema.caption(row)}"
-        for i, row in zip(picked, read, strict=True)
-    ]
-    sheet = pictures.contact_sheet(images[picked], captions)
-    sheet.save(out / "disagreements.png")
-
-
-def table(on_real: dict, on_synthetic: dict) -> str:
-    """Agreement by field, real and synthetic, as aligned text."""
-    lines = [f"{'field':<20}{'held-out real':>24}{'synthetic':>24}"]
-    for name in on_real:
-        cells = [_cell(on_real[name]), _cell(on_synthetic[name])]
-        lines.append(f"{name:<20}{cells[0]:>24}{cells[1]:>24}")
-    return "\n".join(lines)
-
-
-def _cell(p: dict) -> str:
-    if p["share"] is None:
-        return "none asked"
-    return f"{p['share']:.1%} ({p['low']:.1%}–{p['high']:.1%})"
+    print(assess(asked))
 
 
 if __name__ == "__main__":

@@ -238,13 +238,25 @@ def test_out_that_is_a_file(command, tiny_export, tmp_path):
     assert_refused(result, 1, tmp_path / "file")
 
 
-def test_evaluate_refuses_a_number(command, tiny_export, tiny_data, tmp_path):
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--parts=beauty"], ["--parts beauty", "fidelity"]),
+        (["--features=vgg"], ["--features vgg", "labeller"]),
+        (["--features=inception"], ["--weights not given", "https://"]),
+        (["--fields=hair"], ["hair", "prosthesis_left"]),
+        (["--workdir=runs/a"], ["one of --synthetic, --workdir and --sampler"]),
+    ],
+)
+def test_evaluate_says_what_is_allowed(
+    command, tiny_export, tiny_data, tmp_path, flags, said
+):
     result = command(
         "evaluate",
         *(f"--real={tiny_data}", f"--sampler={tiny_export}"),
-        *(f"--out={tmp_path / 'out'}", "--fields=view,age"),
+        *(f"--out={tmp_path / 'out'}", *flags),
     )
-    assert_refused(result, 1, "--fields age", "categorical")
+    assert_refused(result, 1, *said)
 
 
 # ---- help, interrupts, and one real process ----
