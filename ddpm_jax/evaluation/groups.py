@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddpm_jax.conditions import small_cells
-from ddpm_jax.conditions.schema import Conditions, Continuous, Schema
+from ddpm_jax.conditions.schema import Categorical, Conditions, Continuous, Schema
 from ddpm_jax.conditions.small_cells import LEAST, NOT_KNOWN
 
 BANDS = {"age": (45, 65, 80), "bmi": (18.5, 25, 30, 35)}
@@ -26,6 +26,41 @@ class Group(NamedTuple):
     @property
     def count(self) -> int:
         return int(self.mask.sum())
+
+
+def counted(schema: Schema, real: Conditions) -> Conditions:
+    """Of real images, what may be counted: of each field 11 or more images are known or
+    none, and 11 or more are not or none; of as many as that takes, always the same
+    ones, what is known is left out. So no count beside the number of all images tells
+    what 1 to 10 of them have."""
+    result = {}
+    for field in schema:
+        values = np.array(real[field.name])
+        known = np.flatnonzero(~is_unknown(values))
+        lacking, most = len(values) - len(known), len(known)
+        if 0 < lacking < LEAST:
+            most -= LEAST - lacking
+        kept = np.random.default_rng(0).permutation(known)[: most * (most >= LEAST)]
+        values[np.setdiff1d(known, kept)] = field.unknown
+        result[field.name] = values
+    return result
+
+
+def is_unknown(values: np.ndarray) -> np.ndarray:
+    """bool [n] of codes or numbers."""
+    return np.isnan(values) if values.dtype.kind == "f" else values == 0
+
+
+def merged(field: Categorical, codes: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Names of what the values of a field are counted as where those of 1 to 10 real
+    images with `codes` are put together with others, and int [k] the place among them
+    of each value."""
+    found = Counter(codes[codes > 0].tolist())
+    counts = {value: found[i + 1] for i, value in enumerate(field.values)}
+    keys = small_cells.group(counts)
+    different = list(dict.fromkeys(keys.values()))
+    places = np.array([different.index(keys[value]) for value in field.values])
+    return [" or ".join(key) for key in different], places
 
 
 def _ends(field: Continuous, values: np.ndarray) -> list[tuple[float, float]]:
