@@ -137,15 +137,15 @@ def agreement(told: dict, titles: Mapping[str, str]) -> Figure:
     fields = told["fields"]
     names = [n for n, f in fields["synthetic"].items() if "confusion" in f]
     rows = -(-len(names) // 2)
-    figure = Figure(figsize=(WIDE, 2.7 * rows), layout="constrained")
+    figure = Figure(figsize=(WIDE, 2.8 * rows), layout="constrained")
     grid = figure.subplots(rows, 4, squeeze=False).reshape(-1, 2)
     for axes in grid[len(names) :].ravel():
         axes.set_axis_off()
     for (left, right), name in zip(grid, names, strict=False):
         _confusion(left, fields["real"][name])
         _confusion(right, fields["synthetic"][name])
-        left.set(title=f"{titles[name]}, real", ylabel="labelled", xlabel="read")
-        right.set(title=f"{titles[name]}, synthetic", ylabel="asked", xlabel="read")
+        left.set(title=f"{titles[name]}:\nreal", ylabel="labelled", xlabel="read")
+        right.set(title=f"{titles[name]}:\nsynthetic", ylabel="asked", xlabel="read")
     return figure
 
 

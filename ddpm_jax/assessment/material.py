@@ -262,7 +262,7 @@ class Material:
     @functools.cached_property
     def subgroups(self) -> list[tuple[groups.Group, groups.Group]]:
         """Of held-out and of synthetic images."""
-        return groups.groups(self.schema, self.counted, self.synthetic.cond)
+        return groups.groups(self.schema, self.test.cond, self.synthetic.cond)
 
 
 def _slug(text: str) -> str:

@@ -81,17 +81,17 @@ def groups(
 ) -> list[tuple[Group, Group]]:
     """The subgroups of real images, and of another set the images that are of each.
 
-    Values of 1 to 10 real images are put together with others (`small_cells.group`); a
-    field that has one group left says nothing and is left out.
+    Of real images, those that are `counted`. Values of 1 to 10 of them are put together
+    with others (`small_cells.group`); a field that has one group left says nothing and
+    is left out.
     """
-    result = []
+    real, result = counted(schema, real), []
     for field in schema:
         parts = ({field.name: c[field.name]} for c in (real, other))
         ours, theirs = (_named(field, part, real) for part in parts)
         keys = small_cells.group(_ordered(field, ours))
-        known = [key for key in dict.fromkeys(keys.values()) if key != (NOT_KNOWN,)]
         found = []
-        for key in known:
+        for key in dict.fromkeys(keys.values()):
             masks = [np.isin(names, key) for names in (ours, theirs)]
             if LEAST <= masks[0].sum():
                 name = " or ".join(map(str, key))
@@ -112,13 +112,13 @@ def _named(field, cond: Mapping, real: Conditions) -> np.ndarray:
 
 
 def _ordered(field, names: np.ndarray) -> dict[str, int]:
-    """Counts in the order of the field's values, or of its bands."""
+    """Counts of what is known, in the order of the field's values, or of its bands."""
     found = Counter(names.tolist())
     if isinstance(field, Continuous):
         order = sorted((n for n in found if n != NOT_KNOWN), key=_start)
     else:
         order = list(field.values)
-    return {name: found[name] for name in (*order, NOT_KNOWN)}
+    return {name: found[name] for name in order}
 
 
 def _start(name: str) -> float:
