@@ -47,7 +47,7 @@ def test_bands_of_age_and_bmi_hold_what_they_say():
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(0, 10**6), st.integers(1, 120), st.floats(0, 1), st.floats(0, 1))
+@given(st.integers(0, 10**6), st.integers(20, 120), st.floats(0, 1), st.floats(0, 1))
 def test_no_count_of_1_to_10_is_told(seed, count, rare, lacking):
     """Nor by subtraction from all: known and not known, and the values of a field."""
     rng = np.random.default_rng(seed)
@@ -63,9 +63,7 @@ def test_no_count_of_1_to_10_is_told(seed, count, rare, lacking):
         kept = found[field.name][~hidden]
         assert (kept == real[field.name][~hidden]).all()
         named = [one.count for one, _ in pairs if one.field == field.name]
-        assert (
-            not named or sum(named) == (~hidden).sum() or (field.kind == "continuous")
-        )
+        assert not named or sum(named) == (~hidden).sum()
         if field.kind == "categorical":
             names, places = groups.merged(field, found[field.name])
             sums = np.bincount(places[kept - 1], minlength=len(names))
