@@ -28,6 +28,7 @@ class Store:
     """For one pair of real and synthetic images."""
 
     def __init__(self, out: Path):
+        out = out if out.name.strip(".") else out.resolve()
         self.out, self.private = out, out.with_name(f"{out.name}.private")
 
     @contextlib.contextmanager
@@ -55,7 +56,15 @@ class Store:
             yield
 
     def _make(self, request: Mapping[str, str], overwrite: bool) -> None:
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out {self.out}: a file; expected a folder.")
         before = read(self.out / REQUEST)
+        ours = before is not None and set(before) >= {"--real", "--training"}
+        if not ours and any((self.out / name).exists() for name in (REQUEST, REPORT)):
+            raise ValueError(
+                f"--out {self.out}: the folder of another command, which would be "
+                "written over; expected another."
+            )
         if before != request and not overwrite:
             if before is not None:
                 differing = [k for k in request if before.get(k) != request[k]]
