@@ -6,7 +6,6 @@ name, date, compression or cache tag is there to tell them apart.
 """
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -39,10 +38,12 @@ PAGE = {
 }
 MOST_BYTES = 8192
 """Of an answer's body."""
+MOST_SECONDS = 1e9
 
 
 class App:
-    """`told(reader, place)` is called when an answer was stored."""
+    """`told(reader, place)` is called when an answer was stored, `trouble(line)` when
+    neither an answer nor an image could be had."""
 
     def __init__(
         self,
@@ -51,8 +52,10 @@ class App:
         tokens: Mapping[str, str],
         store: Store,
         told: Callable[[str, int], None] = lambda reader, place: None,
+        trouble: Callable[[str], None] = lambda line: None,
     ):
-        self.folder, self.study, self.store, self.told = folder, study, store, told
+        self.folder, self.study, self.store = folder, study, store
+        self.told, self.trouble = told, trouble
         self.readers = {token: reader for reader, token in tokens.items()}
         page = resources.files("ddpm_jax.reader_study") / "page"
         self.files = {name: (page / name).read_bytes() for name in PAGE}
@@ -65,7 +68,12 @@ class App:
             Route("/r/{token}/image/{position:int}", self.image),
             Route("/r/{token}/answer", self.answer, methods=["POST"]),
         ]
-        handlers = {404: nothing, 405: nothing, Busy: busy, ClientDisconnect: nothing}
+        handlers = {
+            404: nothing,
+            405: nothing,
+            Busy: self.busy,
+            ClientDisconnect: nothing,
+        }
         return Starlette(routes=routes, exception_handlers=handlers)
 
     def page_file(self, request: Request) -> Response:
@@ -95,7 +103,10 @@ class App:
         if position >= len(sequence):
             return nothing()
         self.store.show(reader, position)
-        data = image_path(self.folder, sequence[position].image).read_bytes()
+        try:
+            data = image_path(self.folder, sequence[position].image).read_bytes()
+        except OSError as error:
+            raise Busy(f"an image cannot be read: {error.strerror}") from None
         return reply(data, "application/octet-stream")
 
     async def answer(self, request: Request) -> Response:
@@ -117,7 +128,7 @@ class App:
             position, seconds = content["position"], content["seconds"]
             if type(position) is not int or not 0 <= position < len(sequence):
                 raise ValueError("position: out of range.")
-            if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
+            if type(seconds) not in (int, float) or not 0 <= seconds < MOST_SECONDS:
                 raise ValueError("seconds: expected a number from 0.")
             one = sequence[position]
             said, confidence = content["answer"], content["confidence"]
@@ -158,6 +169,11 @@ class App:
             ]
         return result
 
+    def busy(self, request: Request, error: Exception) -> Response:
+        """Not stored; the page tries again."""
+        self.trouble(str(error))
+        return JSONResponse({"error": "busy"}, 503, HEADERS | {"Retry-After": "1"})
+
     def _reader(self, request: Request) -> str | None:
         return self.readers.get(request.path_params["token"])
 
@@ -173,11 +189,6 @@ def answered(content: dict, status: int = 200) -> Response:
 def nothing(*_: object) -> Response:
     """The one answer to all that is not there, or is nobody's business."""
     return reply(b"Not here.\n", "text/plain; charset=utf-8", 404)
-
-
-def busy(request: Request, error: Exception) -> Response:
-    """Not stored; the page tries again."""
-    return JSONResponse({"error": "busy"}, 503, HEADERS | {"Retry-After": "1"})
 
 
 class Announced(uvicorn.Server):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ddpm_jax.evaluation.statistics import auc
+from ddpm_jax.reader_study import serve as serve_command
 from ddpm_jax.reader_study import study
 from ddpm_jax.reader_study.store import Store
 from tests.reader_study.conftest import FORMS, Client, Process, serving
@@ -194,6 +195,7 @@ GOOD = {"position": 0, "answer": "real", "confidence": 3, "seconds": 1}
         (GOOD | {"position": 0.0}, 400),
         (GOOD | {"position": 10**9}, 400),
         (GOOD | {"seconds": -1}, 400),
+        (GOOD | {"seconds": 10**400}, 400),
         (json.dumps(GOOD).replace('"seconds": 1', '"seconds": NaN').encode(), 400),
         ({k: v for k, v in GOOD.items() if k != "seconds"}, 400),
     ],
@@ -233,6 +235,38 @@ def test_a_locked_file_is_waited_for(fresh_study):
         other.close()
         assert anna.answer(0, "real")[0] == 200
     assert len(Store(folder / study.ANSWERS).answers()) == 1
+
+
+@pytest.mark.parametrize("gone", ["the image", "the answers", "all"])
+def test_what_is_taken_away_is_told_and_waited_for(fresh_study, gone):
+    """One line for whoever serves, 503 for who reads; nothing is begun anew in its
+    place, and once it is back, all goes on."""
+    folder, lines = fresh_study(), []
+    what = {
+        "the image": folder / study.IMAGES,
+        "the answers": folder / study.ANSWERS,
+        "all": folder,
+    }[gone]
+    away = folder.with_name("away")
+    with serving(folder, trouble=lines.append) as clients:
+        anna = clients["anna"]
+        assert anna.answer(0, "real")[0] == 200
+        what.rename(away)
+        for _ in range(2):
+            assert anna.get("/image/1")[0] == 503
+        assert not what.exists() and len(lines) == 2
+        away.rename(what)
+        assert anna.get("/image/1")[0] == 200
+        assert anna.answer(1, "real")[0] == 200
+    assert [a.position for a in Store(folder / study.ANSWERS).answers()] == [0, 1]
+
+
+def test_trouble_is_told_once_a_minute(capsys):
+    trouble = serve_command.Trouble("study")
+    for line in ("locked", "locked", "full", "locked"):
+        trouble(line)
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(";")[0] for line in told] == ["study: locked", "study: full"]
 
 
 def test_a_server_killed_at_random_loses_and_doubles_nothing(fresh_study):
@@ -310,14 +344,31 @@ def break_it(folder, how):
         (folder / study.STUDY).write_text("{")
     elif how == "version":
         (folder / study.STUDY).write_text(json.dumps(made | {"version": 9}))
+    elif how == "edited":
+        text = (folder / study.STUDY).read_text()
+        (folder / study.STUDY).write_text(text.replace('"counted"', '"training"', 1))
     elif how == "no study":
         (folder / study.STUDY).write_text("[]")
     elif how == "short token":
         (folder / study.READERS).write_text('{"anna": "1", "ben": "2"}')
     elif how == "reader gone":
         (folder / study.READERS).write_text(json.dumps({"anna": "x" * 32}))
+    elif how == "answers of another":
+        Store(folder / study.ANSWERS).add(answer(0))
+    elif how == "damaged":
+        damage(folder)
     else:
         (folder / study.ANSWERS).write_text("this is no database" * 99)
+
+
+def damage(folder):
+    """A file of answers whose first page is whole and whose others are not."""
+    store = Store(folder / study.ANSWERS)
+    for position in range(30):
+        store.add(answer(position))
+    content = store.path.read_bytes()
+    assert len(content) > 2 * 4096
+    store.path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
 
 
 @pytest.mark.parametrize(
@@ -330,7 +381,10 @@ def break_it(folder, how):
         ("no study", ["not a study", "design it again"]),
         ("short token", ["readers.json", "22 or more characters"]),
         ("reader gone", ["readers.json", "anna, ben"]),
+        ("edited", ["study.json", "changed since it was designed"]),
         ("answers", ["answers.sqlite", "cannot be used for answers"]),
+        ("answers of another", ["answers.sqlite", "answers of another study"]),
+        ("damaged", ["answers.sqlite", "cannot be used for answers", "damaged"]),
     ],
 )
 def test_folders_that_cannot_be_served(serve, fresh_study, how, parts):
