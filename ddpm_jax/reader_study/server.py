@@ -31,10 +31,12 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+HTML = "page.html"
 PAGE = {
-    "page.html": "text/html; charset=utf-8",
+    HTML: "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
+    "viewer.js": "text/javascript; charset=utf-8",
 }
 MOST_BYTES = 8192
 """Of an answer's body."""
@@ -62,7 +64,7 @@ class App:
 
     def starlette(self) -> Starlette:
         routes = [
-            Route("/page.{kind}", self.page_file),
+            *(Route(f"/{name}", self.page_file) for name in PAGE if name != HTML),
             Route("/r/{token}", self.page),
             Route("/r/{token}/state", self.state),
             Route("/r/{token}/image/{position:int}", self.image),
@@ -77,15 +79,13 @@ class App:
         return Starlette(routes=routes, exception_handlers=handlers)
 
     def page_file(self, request: Request) -> Response:
-        name = f"page.{request.path_params['kind']}"
-        if name not in ("page.css", "page.js"):
-            return nothing()
+        name = request.url.path.rsplit("/", 1)[1]
         return reply(self.files[name], PAGE[name])
 
     def page(self, request: Request) -> Response:
         if self._reader(request) is None:
             return nothing()
-        return reply(self.files["page.html"], PAGE["page.html"])
+        return reply(self.files[HTML], PAGE[HTML])
 
     def state(self, request: Request) -> Response:
         reader = self._reader(request)

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import threading
 import time
+from urllib.parse import urljoin
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tests.reader_study.test_store import answer
 from tests.test_command_line import assert_refused
 
 SAID = ("real", "synthetic")
+SCRIPTS = ("page.css", "page.js", "viewer.js")
 
 
 def say(folder, position, reader="anna"):
@@ -44,7 +46,8 @@ def test_replies_hold_nothing_of_the_truth(fresh_study, protocol):
     told, shapes, lengths = [], set(), set()
     with serving(folder) as clients:
         anna = clients["anna"]
-        files = [anna.get(), anna.ask("GET", "/page.js"), anna.ask("GET", "/page.css")]
+        files = [anna.get(), *(anna.ask("GET", f"/{name}") for name in SCRIPTS)]
+        assert {status for status, _, _ in files} == {200}
         for position in range(len(sequence)):
             state, image = anna.get("/state"), anna.get(f"/image/{position}")
             reply = anna.answer(position, say(folder, position))
@@ -69,6 +72,17 @@ def test_replies_hold_nothing_of_the_truth(fresh_study, protocol):
     for image, one in truth.items():
         assert image.encode() not in everything
         assert one.source.encode() not in everything
+
+
+def test_the_page_may_lie_below_a_path(fresh_study):
+    """Behind a proxy at https://host/study: nothing is asked for outside of it."""
+    with serving(fresh_study()) as clients:
+        page = clients["anna"].get()[2].decode()
+    asked = [a for a in re.findall(r'(?:href|src)="([^"]+)"', page) if a != "data:,"]
+    place = "https://host/study/r/token"
+    assert [urljoin(place, a) for a in asked] == [
+        f"https://host/study/{name}" for name in ("page.css", "viewer.js", "page.js")
+    ]
 
 
 def test_pixels_are_those_of_the_study(fresh_study):
