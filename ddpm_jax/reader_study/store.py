@@ -68,7 +68,7 @@ class Store:
         except (sqlite3.DatabaseError, Busy) as error:
             raise ValueError(
                 f"{path}: cannot be used for answers ({error}); expected a SQLite "
-                "file of this program on a local disk."
+                "file of this program, on a local disk, in a folder open to writing."
             ) from None
 
     def position(self, reader: str) -> int:

@@ -144,6 +144,8 @@ def whole(*folders: Path) -> Iterator[list[Path]]:
             if folder.exists():
                 shutil.rmtree(folder)
             made.replace(folder)
+    except OSError as error:
+        raise ValueError(f"{folders[-1]}: not written ({error.strerror}).") from None
     finally:
         for made in pending:
             shutil.rmtree(made, ignore_errors=True)

@@ -119,7 +119,9 @@ def test_a_design_that_ends_early_leaves_what_was_there(design, tmp_path, monkey
 
     monkeypatch.setattr("ddpm_jax.reader_study.writing.write_sheet", full)
     result = design("--seed=6", "--overwrite")
-    assert result.status == 1 and "No space left" in result.err
+    last = result.err.strip().splitlines()[-1]
+    assert result.status == 1 and last.startswith("error: ")
+    assert f"{tmp_path / 'out'}: not written (No space left" in last
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
     monkeypatch.undo()
     assert design("--seed=6", "--overwrite").status == 0
