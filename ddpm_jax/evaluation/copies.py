@@ -34,7 +34,9 @@ NEAREST = 24
 CANDIDATES = 160
 """Those that are compared because they look alike at `COARSE_SIDE`."""
 REFINEMENTS = (2, 16), (2, 4), (1, 4)
-"""Steps in half pixels, and of how many pairs the eight shifts around are tried."""
+"""Steps in half pixels, and for how many of the nearest the eight shifts around are
+tried."""
+NEXT = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)])
 AROUND = 50
 """Neighbours of a neighbour, whose mean distance is what is near there (Carlini et al.,
 2023)."""
@@ -98,10 +100,9 @@ class Library:
         distance = np.empty(len(images))
         for i, near in enumerate(np.concatenate(lists, axis=1)):
             ways = np.stack([images[i], mirror(images[i])])
-            members, found = self._compare(ways, near)
-            place, turn = np.unravel_index(found.argmin(), found.shape)
-            index[i], turned[i] = members[place], bool(turn)
-            distance[i] = found[place, turn]
+            members, way, found = self._compare(ways, near)
+            best = found.argmin()
+            index[i], turned[i], distance[i] = members[best], way[best], found[best]
             advance(1)
         return Nearest(index, turned, distance, distance / self._around(index))
 
@@ -115,48 +116,44 @@ class Library:
 
     def _compare(self, ways: np.ndarray, also: np.ndarray):
         """The training images most like an image, [ways, s, s], and those of `also`:
-        which, int [k], and their distances [k, ways]."""
+        which, int [k], the way each is more like, and the distance to that."""
         windows, shifts = _windows(ways)
+        windows = windows.reshape(-1, windows.shape[-1])
         best = np.concatenate(
             [
-                (windows @ self._middles[i : i + AT_ONCE].T).max((0, 1))
+                (windows @ self._middles[i : i + AT_ONCE].T).max(0)
                 for i in range(0, len(self._middles), AT_ONCE)
             ]
         )
         alike = np.argpartition(-best, min(CANDIDATES, len(best)) - 1)[:CANDIDATES]
         members = np.unique(np.concatenate([alike, also]))
-        at = (windows @ self._middles[members].T).argmax(1)  # [ways, k]
-        return members, self._distances(ways, members, shifts[at.T])
+        at = (windows @ self._middles[members].T).argmax(0)
+        way, place = np.divmod(at, len(shifts))
+        return members, way, self._distances(ways[way], members, shifts[place])
 
-    def _distances(self, ways: np.ndarray, members: np.ndarray, shifts: np.ndarray):
-        """[k, ways], from `shifts` [k, ways, 2] on the way to better ones."""
-        shape, top = shifts.shape[:2], overlap.reach(ways.shape[1])
-        which, way = (i.reshape(-1) for i in np.indices(shape))
-        shifts = shifts.reshape(-1, 2)
-
-        def measure(pairs, shifts):
-            others = self.images[members[which[pairs]]]
-            return overlap.distances(ways[way[pairs]], others, shifts)
-
-        found = measure(np.arange(len(which)), shifts)
-        around = np.indices((3, 3)).reshape(2, 9).T - 1
+    def _distances(self, images: np.ndarray, members: np.ndarray, shifts: np.ndarray):
+        """[k] of [k, s, s], at the best of `shifts` [k, 2] and those around."""
+        others, top = self.images[members], overlap.reach(images.shape[1])
+        found = overlap.distances(images, others, shifts)
         for step, count in REFINEMENTS:
-            pairs = np.argsort(found)[:count]
-            tried = shifts[pairs][:, None] + step * around
-            tried = np.clip(tried, -top, top)
-            told = measure(np.repeat(pairs, 9), tried.reshape(-1, 2)).reshape(-1, 9)
-            best = told.argmin(1)
-            found[pairs] = told.min(1)
-            shifts[pairs] = tried[np.arange(len(pairs)), best]
-        return found.reshape(shape)
+            nearest = np.argsort(found)[:count]
+            tried = np.clip(shifts[nearest][:, None] + step * NEXT, -top, top)
+            pairs = np.repeat(nearest, len(NEXT))
+            told = overlap.distances(images[pairs], others[pairs], tried.reshape(-1, 2))
+            told = told.reshape(len(nearest), -1)
+            better = told.min(1) < found[nearest]
+            best = tried[np.arange(len(nearest)), told.argmin(1)]
+            shifts[nearest[better]] = best[better]
+            found[nearest] = np.minimum(found[nearest], told.min(1))
+        return found
 
     def _around(self, index: np.ndarray) -> np.ndarray:
         """Of each training image the mean distance to its `AROUND` nearest others."""
         different, place = np.unique(index, return_inverse=True)
         means = np.empty(len(different))
         for i, one in enumerate(different):
-            members, found = self._compare(self.images[one][None], np.array([], int))
-            others = np.sort(found[members != one, 0])[:AROUND]
+            members, _, found = self._compare(self.images[[one]], np.array([], int))
+            others = np.sort(found[members != one])[:AROUND]
             means[i] = others.mean() if len(others) else np.sqrt(2)
         return np.maximum(means, 1e-6)[place]
 

@@ -34,7 +34,7 @@ def look_up(library, images):
 
 @pytest.fixture(scope="module")
 def training():
-    return radiographs(500, 0)
+    return radiographs(160, 0)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_a_copy_is_at_no_distance_and_is_named(library, training):
 @pytest.mark.parametrize("name", WAYS)
 def test_copies_are_found_and_their_source_is_named(library, training, held_out, name):
     rng = np.random.default_rng(2)
-    chosen = rng.choice(len(training), 20, replace=False)
+    chosen = rng.choice(len(training), 10, replace=False)
     found = look_up(library, changed(training[chosen], WAYS[name], rng))
     assert memorisation.judge(found, held_out).flagged.mean() >= 0.95
     assert np.mean(found.index == chosen) >= 0.95

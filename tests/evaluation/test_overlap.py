@@ -56,7 +56,7 @@ def test_closed_forms(side):
 
 
 def test_half_a_pixel_is_half_a_pixel():
-    """A sum of waves, sampled half a pixel further."""
+    """A sum of waves, sampled half a pixel further; the crops differ by as much."""
     rng, i = np.random.default_rng(0), np.arange(64)
 
     def waves(at):
@@ -73,7 +73,7 @@ def test_half_a_pixel_is_half_a_pixel():
     told = {
         s: overlap.distances(moved, still, np.full((1, 2), s))[0] for s in (0, 1, 2)
     }
-    assert told[1] < 0.03 and told[1] < 0.2 * min(told[0], told[2])
+    assert told[1] < 0.06 and told[1] < 0.3 * min(told[0], told[2])
 
 
 def test_no_pairs_have_no_distances():
