@@ -1,4 +1,4 @@
-"""Distances by subgroup: the one that the model misses stands out, of few images too."""
+"""Distances by subgroup: the one that the model misses stands out, if it is small."""
 
 import numpy as np
 import pytest
