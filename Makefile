@@ -5,11 +5,13 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 Q = quickstart
 
-.PHONY: help quickstart demo agreement test test-slow lint clean-quickstart
+.PHONY: help quickstart demo agreement report minority test test-slow lint clean-quickstart
 
 help:
 	@echo "make quickstart   phantom DICOMs to a trained, exported sampler, with pictures"
 	@echo "make agreement    how well the quickstart model shows what is asked of it"
+	@echo "make report       the quickstart model evaluated in all parts: report.html"
+	@echo "make minority     do synthetic images help a group of 5 %?"
 	@echo "make demo         a page in the browser that samples a small model"
 	@echo "make test         the tests but for those of over 20 seconds"
 	@echo "make test-slow    the others: kills, several processes, fresh environments"
@@ -104,6 +106,33 @@ agreement: $(Q)/.trained $(Q)/held_out_shards/manifest.json
 	$(RUN) -m ddpm_jax.evaluate --real $(Q)/held_out_shards --workdir $(Q)/run \
 	  --count 200 --out $(Q)/agreement --overwrite --parts agreement \
 	  --fields view,side,prosthesis_right,prosthesis_left
+
+report: $(Q)/.trained $(Q)/held_out_shards/manifest.json
+	@echo "== The quickstart model, held against phantoms that it never saw"
+	$(RUN) -m ddpm_jax.evaluate --real $(Q)/held_out_shards --training $(Q)/shards \
+	  --workdir $(Q)/run --out $(Q)/report
+
+# ---- Do synthetic images help a group of 5 %? ----
+
+M = $(Q)/minority
+
+$(M)/archive/labels.csv: | $(VENV)/.base
+	@echo "== Drawing phantoms of whose hips 5 % have a prosthesis"
+	$(RUN) -m data_prep.phantom --out $(M)/archive --count 8000 --seed 2 --size 64 \
+	  --prosthesis 0.05 --overwrite
+
+$(M)/shards/manifest.json: $(M)/archive/labels.csv $(Q)/key
+	$(RUN) -m data_prep.convert --dicom $(M)/archive --labels $(M)/archive/labels.csv \
+	  --out $(M)/shards --size 64 --key_file $(Q)/key --overwrite \
+	  --splits train=0.5,validation=0.05,test=0.45
+
+minority: $(M)/shards/manifest.json
+	$(RUN) -m ddpm_jax.train --config configs/quickstart.py --workdir $(M)/run \
+	  --config.data.folder=$(M)/shards
+	$(RUN) -m ddpm_jax.evaluate --real $(M)/shards --workdir $(M)/run \
+	  --out $(M)/report --parts agreement,usefulness --count 2000 \
+	  --fields prosthesis_right,prosthesis_left \
+	  --balance prosthesis_right,prosthesis_left
 
 clean-quickstart:
 	rm -rf $(Q)

@@ -3,7 +3,8 @@
     python -m data_prep.phantom --out DIR --count 3000 --size 128
 
 Every patient is invented and every picture computed from a 3-D anatomy; the same
---seed and --size give the same bytes, and a smaller --count the first of them.
+--seed, --size and --prosthesis give the same bytes, and a smaller --count the first of
+them.
 """
 
 import concurrent.futures
@@ -22,6 +23,7 @@ from absl import flags
 from tqdm import tqdm
 
 from data_prep.phantom import archive
+from data_prep.phantom.patient import REPLACED
 from ddpm_jax import command_line
 
 FLAGS = command_line.new_flags()
@@ -30,6 +32,12 @@ COUNT = flags.DEFINE_integer("count", 1000, "Number of images.", flag_values=FLA
 SEED = flags.DEFINE_integer("seed", 0, "Seed of all that is random.", flag_values=FLAGS)
 SIZE = flags.DEFINE_integer(
     "size", 128, "Rows and columns of each image, 16 to 4096.", flag_values=FLAGS
+)
+PROSTHESIS = flags.DEFINE_float(
+    "prosthesis",
+    REPLACED,
+    "Share of hips with a prosthesis; few make a minority.",
+    flag_values=FLAGS,
 )
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Replace the archive in --out.", flag_values=FLAGS
@@ -40,13 +48,14 @@ WORKERS = flags.DEFINE_integer(
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def check(count, seed, size, workers) -> None:
+def check(count, seed, size, workers, prosthesis) -> None:
     """Raise ValueError, naming the flag and what is allowed, for a user's mistake."""
     bounds = {
         "count": (count, 1, 10**7),
         "seed": (seed, 0, 2**63),
         "size": (size, 16, 4096),
         "workers": (workers, 1, 1024),
+        "prosthesis": (prosthesis, 0, 1),
     }
     for name, (value, low, high) in bounds.items():
         if not low <= value <= high:
@@ -79,10 +88,12 @@ def pool(workers: int):
         executor.shutdown(cancel_futures=True)
 
 
-def make(out: Path, count: int, seed: int, size: int, workers: int) -> list[dict]:
+def make(
+    out: Path, count: int, seed: int, size: int, workers: int, prosthesis: float
+) -> list[dict]:
     """Write the archive, labels.csv last, and return its rows."""
     shots = archive.plan(seed, count)
-    write = functools.partial(archive.write_image, str(out), seed, size)
+    write = functools.partial(archive.write_image, str(out), seed, size, prosthesis)
     workers = min(workers, count)
     chunk = max(1, min(32, count // (4 * workers)))
     with pool(workers) as executor:
@@ -98,11 +109,12 @@ def main() -> None:
     command_line.require(FLAGS, "out")
     count, size = COUNT.value, SIZE.value
     workers = (os.cpu_count() or 1) if WORKERS.value is None else WORKERS.value
-    check(count, SEED.value, size, workers)
+    prosthesis = PROSTHESIS.value
+    check(count, SEED.value, size, workers, prosthesis)
     out, start = Path(OUT.value), time.monotonic()
     prepare(out, OVERWRITE.value)
     try:
-        rows = make(out, count, SEED.value, size, workers)
+        rows = make(out, count, SEED.value, size, workers, prosthesis)
     except concurrent.futures.process.BrokenProcessPool:
         raise ValueError(
             "a worker process died, of memory perhaps: try fewer --workers."

@@ -107,9 +107,9 @@ def labels(shot: Shot, patient: Patient, known: instance.Known, file, sop, perso
     return dict(zip(COLUMNS, (*values, *facts), strict=True))
 
 
-def write_image(out: str, seed: int, size: int, shot: Shot) -> dict:
+def write_image(out: str, seed: int, size: int, replaced: float, shot: Shot) -> dict:
     """Make, write (whole or not at all) and label one picture of the archive."""
-    patient = draw_patient(stream(seed, shot.patient, 1))
+    patient = draw_patient(stream(seed, shot.patient, 1), replaced)
     person = stream(seed, shot.patient, 3)
     drawing, heading = stream(seed, shot.patient, 2, shot.number).spawn(2)
     picture = radiograph(patient, shot, size, drawing)

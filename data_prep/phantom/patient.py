@@ -8,6 +8,8 @@ import numpy as np
 from data_prep.phantom import bones
 
 SIDES = {"right": -1, "left": 1}
+REPLACED = 0.35
+"""The share of hips that are replaced, as a clinic of joints sees them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +30,14 @@ class Patient:
     gas_seed: int
 
 
-def draw_patient(rng: np.random.Generator) -> Patient:
-    """Sex even; age and BMI about a hip clinic's; each hip replaced with p = 0.35."""
+def draw_patient(rng: np.random.Generator, replaced: float = REPLACED) -> Patient:
+    """Sex even; age and BMI about a hip clinic's; a hip is replaced with probability
+    `replaced`, which changes nothing else of the patient."""
     sex = "FM"[rng.integers(2)]
     age = int(np.clip(np.round(rng.normal(61, 17)), 20, 95))
     bmi = float(np.clip(np.round(rng.gamma(28, 1.0) + 0.5, 1), 16, 48))
     scale = float(np.clip(rng.normal({"F": 0.93, "M": 1.0}[sex], 0.035), 0.84, 1.1))
-    prosthesis = {side: bool(rng.random() < 0.35) for side in SIDES}
+    prosthesis = {side: bool(rng.random() < replaced) for side in SIDES}
     return Patient(
         sex, age, bmi, scale, prosthesis,
         shape=rng.normal(size=8).clip(-2, 2),

@@ -19,6 +19,7 @@ from tests.dicoms import read
 
 ROOT = Path(__file__).parents[3]
 COUNT, SIZE, SEED = 14, 24, 3
+PROSTHESES = ("prosthesis_right", "prosthesis_left")
 DECODERS = {
     "JPEGLosslessSV1": imagecodecs.jpeg8_decode,
     "JPEGLSLossless": imagecodecs.jpegls_decode,
@@ -63,6 +64,19 @@ def test_same_seed_same_bytes_whatever_the_workers_and_count(made, tmp_path):
     assert labels[0][: COUNT - 4] == labels[1]
     del whole["labels.csv"], part["labels.csv"]
     assert len(part) == COUNT - 5 and part.items() <= whole.items()
+
+
+def test_a_share_of_prostheses_changes_them_alone(made, tmp_path):
+    flags = ("--size", SIZE, "--seed", SEED, "--workers", 1, "--count", COUNT)
+    assert run("--out", tmp_path / "none", *flags, "--prosthesis", 0).returncode == 0
+    with open(tmp_path / "none" / "labels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    before = {row[name] for row in made[1] for name in PROSTHESES}
+    assert "yes" in before and "yes" not in {r[n] for r in rows for n in PROSTHESES}
+    for one, other in zip(made[1], rows, strict=True):
+        assert {n: v for n, v in one.items() if n not in PROSTHESES} == {
+            n: v for n, v in other.items() if n not in PROSTHESES
+        }
 
 
 def test_every_file_shows_the_picture_it_was_made_from(made):
