@@ -48,7 +48,7 @@ def _pair(material: Material) -> Pair:
 
 
 def measure_fidelity(material: Material) -> dict:
-    found = fidelity.distances(_pair(material))
+    found = fidelity.distances(_pair(material), material.subgroups)
     return found | {"extractor": material.extractor.name}
 
 
