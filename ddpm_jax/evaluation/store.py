@@ -8,6 +8,7 @@ command goes on where it was, and one with more parts adds to it.
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -63,13 +64,24 @@ class Store:
         self, name: str, inputs: Mapping, make: Callable[[], Mapping]
     ) -> dict[str, np.ndarray]:
         """The arrays that `make` returned for these inputs, now or before."""
-        path = self.private / f"{name}-{key(inputs)}.npz"
-        if not path.is_file():
-            buffer = io.BytesIO()
-            np.savez(buffer, **make())
-            shards.write_atomically(path, buffer.getvalue())
+        return arrays(self.private, name, inputs, make)
+
+
+def arrays(
+    folder: Path, name: str, inputs: Mapping, make: Callable[[], Mapping]
+) -> dict[str, np.ndarray]:
+    """The arrays that `make` returned for these inputs, now or before, kept in
+    `folder`; ValueError where they can no longer be read."""
+    path = folder / f"{name}-{key(inputs)}.npz"
+    if not path.is_file():
+        buffer = io.BytesIO()
+        np.savez(buffer, **make())
+        shards.write_atomically(path, buffer.getvalue())
+    try:
         with np.load(path) as kept:
             return dict(kept)
+    except (EOFError, ValueError, zipfile.BadZipFile):
+        raise ValueError(f"{path}: not as it was written; remove it.") from None
 
 
 def key(inputs: Mapping) -> str:
