@@ -328,7 +328,9 @@ def run(
                 cursor = {"data": read.after, "averages": monitoring.pack(total)}
                 checkpoints.save(number, state, cursor)
                 if distance and distributed.leads():
-                    checkpoints.submit(lambda: best.drop_older(workdir, checkpoints))
+                    checkpoints.submit(
+                        lambda: best.drop_older(workdir, checkpoints.steps())
+                    )
             if stopping:
                 break
             showing = number % config.train.sample_every == 0 or last

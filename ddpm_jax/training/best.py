@@ -10,12 +10,12 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from absl import logging
 from safetensors import safe_open
 
 from ddpm_jax.training import snapshots
-from ddpm_jax.training.checkpoint import Checkpoints, flush
-from ddpm_jax.types import Params
+from ddpm_jax.training.checkpoint import flush
 
 FOLDER = "best"
 
@@ -45,7 +45,7 @@ class Best(NamedTuple):
     measured: Measured
     path: Path
 
-    def read(self, width: str) -> Params:
+    def read(self, width: str) -> dict[str, np.ndarray]:
         """The average of a width that was trained, float32 on the host."""
         return snapshots.read(self.path, width)
 
@@ -69,10 +69,10 @@ def newest(workdir: str | Path) -> Best | None:
     return None
 
 
-def drop_older(workdir: Path, checkpoints: Checkpoints) -> None:
-    """Let go of what was no longer the best at the oldest of `checkpoints`, once its
-    successor is verified on the disk."""
-    folder, oldest = workdir / FOLDER, min(checkpoints.steps(), default=0)
+def drop_older(workdir: Path, checkpoints: list[int]) -> None:
+    """Let go of what was no longer the best at the oldest of the steps `checkpoints`,
+    once its successor is verified on the disk."""
+    folder, oldest = workdir / FOLDER, min(checkpoints, default=0)
     before = [step for step in snapshots.steps(folder) if step <= oldest]
     if len(before) < 2:
         return
