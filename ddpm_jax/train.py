@@ -251,7 +251,8 @@ def check_phases(config, prepared: list[Prepared]) -> None:
             )
     if config.data.verify:
         for folder in {one.phase.config.data.folder for one in prepared}:
-            records.check_split(folder, config.data.split)
+            for split in validation.splits(config):
+                records.check_split(folder, split)
     phases.resolve(config, [one.phase.config.sampler for one in prepared])
 
 

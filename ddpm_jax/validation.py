@@ -44,6 +44,12 @@ def every(config) -> int:
     return config.get("evaluation", {}).get("every", 0)
 
 
+def splits(config) -> list[str]:
+    """Of the data set, all that a training reads."""
+    held_out = [config.evaluation.split] if every(config) else []
+    return [config.data.split, *held_out]
+
+
 def check(config, manifest: records.Manifest) -> None:
     """What can be wrong with `config.evaluation`; ValueError."""
     options, where = config.get("evaluation", {}), "config.evaluation"
@@ -60,7 +66,7 @@ def check(config, manifest: records.Manifest) -> None:
             f"{where}.split = {split!r}: the model learns from it; expected another of "
             f"{', '.join(sorted(manifest.splits))}."
         )
-    for used in (split, config.data.split):
+    for used in splits(config):
         if manifest.count(used) < LEAST:
             raise ValueError(
                 f"{where}.every = {options.every}: split {used!r} holds "

@@ -298,6 +298,17 @@ def test_splits_that_are_too_small(config, tmp_path):
     validation.check(changed, records.load_manifest(changed.data.folder))
 
 
+def test_a_damaged_shard_of_the_held_out_split_is_found_first(config, tmp_path):
+    counts = (("train", 32), ("validation", 20))
+    changed = config.copy_and_resolve_references()
+    changed.data.folder = str(write_dataset(tmp_path, size=16, counts=counts))
+    (path,) = tmp_path.glob("*validation*")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match="validation.* is not what the manifest says"):
+        train.train(changed, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_images_too_small_for_a_labeller(config, tmp_path):
     changed = config.copy_and_resolve_references()
     changed.phases = ({"until": 2, "image_size": 8},)
