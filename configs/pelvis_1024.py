@@ -113,5 +113,5 @@ def get_config():
     config.evaluation.every = 2000  # steps; 0: no distance, no best; docs/training.md
     config.evaluation.split = "validation"  # held out
     config.evaluation.count = 1000  # synthetic images
-    config.evaluation.epochs = 6  # of the labeller whose features are compared
+    config.evaluation.epochs = config_dict.placeholder(int)  # of the labeller
     return config

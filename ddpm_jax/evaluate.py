@@ -81,7 +81,11 @@ STEPS = flags.DEFINE_integer(
     "steps", None, "Sampler steps; default: the model's.", flag_values=FLAGS
 )
 EPOCHS = flags.DEFINE_integer(
-    "epochs", 6, "Epochs of the labeller.", lower_bound=1, flag_values=FLAGS
+    "epochs",
+    None,
+    "Epochs of the labeller; default: 6, and 1000 steps at least.",
+    lower_bound=1,
+    flag_values=FLAGS,
 )
 FIELDS = flags.DEFINE_list(
     "fields", [], "Fields to compare; default: all.", flag_values=FLAGS
@@ -115,6 +119,13 @@ NORMALISE = flags.DEFINE_enum(
     "With an ONNX file: imagenet for DINOv2 and others trained so.",
     flag_values=FLAGS,
 )
+FEATURE_SIZE = flags.DEFINE_integer(
+    "feature_size",
+    None,
+    "With an ONNX file that takes any: pixels of a side; default: the images' own.",
+    lower_bound=8,
+    flag_values=FLAGS,
+)
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Replace an evaluation of something else.", flag_values=FLAGS
 )
@@ -144,6 +155,7 @@ def main():
         weights=WEIGHTS.value,
         layer=LAYER.value,
         normalise=NORMALISE.value,
+        feature_size=FEATURE_SIZE.value,
         overwrite=OVERWRITE.value,
     )
     print(assess(asked))

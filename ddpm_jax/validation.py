@@ -54,8 +54,8 @@ def check(config, manifest: records.Manifest) -> None:
     """What can be wrong with `config.evaluation`; ValueError."""
     options, where = config.get("evaluation", {}), "config.evaluation"
     for name, low in {"every": 0, "count": LEAST, "epochs": 1}.items():
-        value = options.get(name, low)
-        if value < low:
+        value = options.get(name)
+        if value is not None and value < low:
             raise ValueError(f"{where}.{name} = {value}: expected {low} or more.")
     if not every(config):
         return
