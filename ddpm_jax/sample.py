@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from ddpm_jax import command_line, film, sampler, sources
+from ddpm_jax import command_line, film, runs, sampler, sources
 from ddpm_jax.conditions.prompt import parse_prompt
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data.splits import parse_splits
@@ -30,6 +30,13 @@ WORKDIR = flags.DEFINE_string(
 )
 SAMPLER = flags.DEFINE_string(
     "sampler", None, "Or: the folder of an exported sampler.", flag_values=FLAGS
+)
+CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint",
+    "latest",
+    runs.CHECKPOINTS,
+    "Of a run: its newest checkpoint, or the best by Fréchet distance.",
+    flag_values=FLAGS,
 )
 PROMPT = flags.DEFINE_multi_string(
     "prompt", [], "What to show, in English; repeatable.", flag_values=FLAGS
@@ -173,6 +180,12 @@ def what_is_asked(schema: Schema, table: Table | None) -> list[Asked]:
     return asked
 
 
+def open_source(steps: int | None) -> sources.Source:
+    return sources.open_source(
+        WORKDIR.value, SAMPLER.value, steps, EMA.value, CHECKPOINT.value
+    )
+
+
 def make_job(table: Table | None) -> tuple[folder.Job, sources.Source]:
     """What is to be done, all of it checked, and who does it."""
     chosen, root = formats(), dicom.check_root(UID_ROOT.value)
@@ -180,7 +193,7 @@ def make_job(table: Table | None) -> tuple[folder.Job, sources.Source]:
     guidance, steps = GUIDANCE.value, STEPS.value
     if table is not None:
         guidance, steps = as_made(table, guidance, steps)
-    source = sources.open_source(WORKDIR.value, SAMPLER.value, steps, EMA.value)
+    source = open_source(steps)
     guidance = sampler.check_guidance(source.guidance if guidance is None else guidance)
     asked = what_is_asked(source.schema, table)
     if BURN_IN.value:
@@ -237,7 +250,7 @@ def make_film():
     guidance, steps = GUIDANCE.value, STEPS.value
     if table is not None:
         guidance, steps = as_made(table, guidance, steps)
-    source = sources.open_source(WORKDIR.value, SAMPLER.value, steps, EMA.value)
+    source = open_source(steps)
     asked = what_is_asked(source.schema, table)
     film.make(
         path,

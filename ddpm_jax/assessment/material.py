@@ -58,7 +58,9 @@ class Material:
         asked = self.asked
         if asked.synthetic:
             return None
-        return sources.open_source(asked.workdir, asked.sampler, asked.steps)
+        return sources.open_source(
+            asked.workdir, asked.sampler, asked.steps, checkpoint=asked.checkpoint
+        )
 
     def _records(self, place: str, split: str) -> Images:
         images = of_records(place, split, self.schema, self.asked.real_count)
