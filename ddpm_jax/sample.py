@@ -17,11 +17,13 @@ import numpy as np
 from absl import flags
 
 from ddpm_jax import command_line, film, sampler, sources
+from ddpm_jax.conditions.numeric import check_seeds, finite
 from ddpm_jax.conditions.prompt import parse_prompt
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data.splits import parse_splits
 from ddpm_jax.outputs import dicom, folder, png, requests, work
-from ddpm_jax.outputs.requests import Asked, Table
+from ddpm_jax.outputs.requests import Asked
+from ddpm_jax.outputs.table import Table, read_table
 from ddpm_jax.training import distributed
 
 FLAGS = command_line.new_flags()
@@ -158,7 +160,7 @@ def what_is_asked(schema: Schema, table: Table | None) -> list[Asked]:
             "beside --prompt."
         )
     if table is not None:
-        rows = requests.read_rows(table, schema)
+        rows = requests.read_rows(table, schema, COUNT.value, distributed.leads())
     else:
         stated = requests.read_pairs(CONDITION.value, schema)
         rows = [] if PROMPT.value else [(schema.parse(stated), None, "")]
@@ -169,7 +171,7 @@ def what_is_asked(schema: Schema, table: Table | None) -> list[Asked]:
             row = requests.combine(understood.row, stated, "--condition", schema)
             rows.append((row, None, text))
     asked = list(requests.numbered(rows, SEED.value, COUNT.value))
-    sampler.check_seeds([one.seed for one in asked])
+    check_seeds([one.seed for one in asked])
     return asked
 
 
@@ -181,7 +183,7 @@ def make_job(table: Table | None) -> tuple[folder.Job, sources.Source]:
     if table is not None:
         guidance, steps = as_made(table, guidance, steps)
     source = sources.open_source(WORKDIR.value, SAMPLER.value, steps, EMA.value)
-    guidance = sampler.check_guidance(source.guidance if guidance is None else guidance)
+    guidance = finite("guidance", source.guidance if guidance is None else guidance)
     asked = what_is_asked(source.schema, table)
     if BURN_IN.value:
         png.marked(np.zeros((source.size, source.size), np.uint16))
@@ -233,7 +235,7 @@ def make_film():
     path = film.check(FILM.value, OVERWRITE.value)
     if OUT.value:
         raise ValueError("expected one of --film and --out.")
-    table = requests.read_table(CONDITIONS.value) if CONDITIONS.value else None
+    table = read_table(CONDITIONS.value) if CONDITIONS.value else None
     guidance, steps = GUIDANCE.value, STEPS.value
     if table is not None:
         guidance, steps = as_made(table, guidance, steps)
@@ -255,7 +257,7 @@ def main():
     if FILM.value or SWEEP.value:
         return make_film()
     command_line.require(FLAGS, "out")
-    table = requests.read_table(CONDITIONS.value) if CONDITIONS.value else None
+    table = read_table(CONDITIONS.value) if CONDITIONS.value else None
     distributed.initialize(DISTRIBUTED.value)
     job, source = make_job(table)
     finished = work.lead(lambda: folder.begin(job, OVERWRITE.value), "begin")

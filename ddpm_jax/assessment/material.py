@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ddpm_jax import sampler, sources
 from ddpm_jax.assessment.asked import Asked
 from ddpm_jax.conditions.cohort import Joint
+from ddpm_jax.conditions.numeric import finite
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data import records
 from ddpm_jax.evaluation import features as extractors
@@ -93,7 +94,7 @@ class Material:
         if not self.source:
             return None
         given = self.asked.guidance
-        return sampler.check_guidance(self.source.guidance if given is None else given)
+        return finite("guidance", self.source.guidance if given is None else given)
 
     def request(self) -> dict[str, str]:
         """What one folder is about; words for people."""

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ddpm_jax.conditions.numeric import shown
+
 VERSION = 1
 """Of `Schema.to_json` and of the codes: a change that makes old ones mean something
 else raises it, and folders of another version are refused."""
@@ -62,8 +64,8 @@ class Categorical:
                 return known
         allowed = ", ".join(self.values)
         raise ValueError(
-            f"{self.name} = {value!r}: expected one of {allowed}, or nothing for not "
-            "known."
+            f"{self.name} = {shown(value)}: expected one of {allowed}, or nothing for "
+            "not known."
         )
 
     def stands_alone(self, value: str) -> bool:
@@ -132,7 +134,7 @@ class Continuous:
         if not self.low <= number <= self.high:
             unit = f" {self.unit}" if self.unit else ""
             raise ValueError(
-                f"{self.name} = {value!r}: expected a number from {self.low:g} to "
+                f"{self.name} = {shown(value)}: expected a number from {self.low:g} to "
                 f"{self.high:g}{unit}, or nothing for not known."
             )
         return number
@@ -176,7 +178,7 @@ class Schema:
             if field.name == name:
                 return field
         raise ValueError(
-            f"field {name!r} is not in the schema: expected one of "
+            f"field {shown(name)} is not in the schema: expected one of "
             f"{', '.join(self.names)}."
         )
 
