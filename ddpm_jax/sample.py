@@ -140,6 +140,12 @@ DISTRIBUTED = flags.DEFINE_bool(
     flag_values=FLAGS,
 )
 
+OF_FOLDERS = (
+    *("format", "burn_in", "batch", "uid_root", "splits", "records_per_shard"),
+    "distributed",
+)
+"""Flags that say nothing of a film."""
+
 
 def formats() -> tuple[str, ...]:
     """Of --format, in the order of `folder.FORMATS`, each once."""
@@ -235,6 +241,11 @@ def make_film():
     path = film.check(FILM.value, OVERWRITE.value)
     if OUT.value:
         raise ValueError("expected one of --film and --out.")
+    if ignored := [f"--{name}" for name in OF_FOLDERS if FLAGS[name].present]:
+        raise ValueError(
+            f"{', '.join(ignored)}: not of a film; expected --out instead of "
+            "--film, or a film without."
+        )
     table = read_table(CONDITIONS.value) if CONDITIONS.value else None
     guidance, steps = GUIDANCE.value, STEPS.value
     if table is not None:
@@ -254,7 +265,7 @@ def make_film():
 
 
 def main():
-    if FILM.value or SWEEP.value:
+    if FILM.value is not None or SWEEP.value is not None:
         return make_film()
     command_line.require(FLAGS, "out")
     table = read_table(CONDITIONS.value) if CONDITIONS.value else None
