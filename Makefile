@@ -124,13 +124,13 @@ $(M)/archive/labels.csv: | $(VENV)/.base
 $(M)/shards/manifest.json: $(M)/archive/labels.csv $(Q)/key
 	$(RUN) -m data_prep.convert --dicom $(M)/archive --labels $(M)/archive/labels.csv \
 	  --out $(M)/shards --size 64 --key_file $(Q)/key --overwrite \
-	  --splits train=0.5,validation=0.05,test=0.45
+	  --splits train=0.1,validation=0.02,test=0.88
 
 minority: $(M)/shards/manifest.json
 	$(RUN) -m ddpm_jax.train --config configs/quickstart.py --workdir $(M)/run \
 	  --config.data.folder=$(M)/shards
 	$(RUN) -m ddpm_jax.evaluate --real $(M)/shards --workdir $(M)/run \
-	  --out $(M)/report --parts agreement,usefulness --count 2000 \
+	  --out $(M)/report --parts agreement,usefulness --count 2000 --epochs 100 \
 	  --fields prosthesis_right,prosthesis_left \
 	  --balance prosthesis_right,prosthesis_left
 

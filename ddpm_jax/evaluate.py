@@ -108,6 +108,13 @@ NORMALISE = flags.DEFINE_enum(
     "With an ONNX file: imagenet for DINOv2 and others trained so.",
     flag_values=FLAGS,
 )
+FEATURE_SIZE = flags.DEFINE_integer(
+    "feature_size",
+    None,
+    "With an ONNX file that takes any: pixels of a side; default: the images' own.",
+    lower_bound=8,
+    flag_values=FLAGS,
+)
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Replace an evaluation of something else.", flag_values=FLAGS
 )
@@ -136,6 +143,7 @@ def main():
         weights=WEIGHTS.value,
         layer=LAYER.value,
         normalise=NORMALISE.value,
+        feature_size=FEATURE_SIZE.value,
         overwrite=OVERWRITE.value,
     )
     print(assess(asked))

@@ -23,7 +23,7 @@ HOOK = install_import_hook(
 )
 
 
-pytest_plugins = ["tests.commands"]
+pytest_plugins = ["tests.commands", "tests.browser"]
 
 
 def pytest_configure():

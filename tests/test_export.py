@@ -100,7 +100,7 @@ def test_programs_know_their_platforms(tiny_export):
 
 def test_nothing_says_where_it_was_made(tiny_export, tiny_run, tiny_config):
     """Paths of a machine name people and projects."""
-    here = [Path(build.__file__).parent, jax.__path__[0], tiny_run, Path.home()]
+    here = [Path(build.__file__).parents[1], jax.__path__[0], tiny_run, Path.home()]
     here += [tiny_config.data.folder]
     for path in tiny_export.iterdir():
         data = path.read_bytes()

@@ -32,18 +32,36 @@ class Asked:
     weights: str | None = None
     layer: str | None = None
     normalise: str = "none"
+    feature_size: int | None = None
     overwrite: bool = False
 
     def __post_init__(self):
+        self._check_images()
+        self._check_features()
+
+    def _check_images(self):
         given = [self.synthetic, self.workdir, self.sampler]
         if sum(map(bool, given)) != 1:
             raise ValueError("expected one of --synthetic, --workdir and --sampler.")
+        if self.synthetic and (self.guidance is not None or self.steps):
+            raise ValueError(
+                "--guidance, --steps: of a model; expected --workdir or --sampler "
+                "beside them."
+            )
         if unknown := sorted(set(self.parts) - set(PARTS)) or not self.parts:
             said = ", ".join(unknown) if unknown is not True else ""
             raise ValueError(f"--parts {said}: expected some of {', '.join(PARTS)}.")
-        if self.features not in ("labeller", "inception") and (
-            Path(self.features).suffix != ".onnx"
-        ):
+
+    def _check_features(self):
+        onnx = Path(self.features).suffix == ".onnx"
+        of_onnx = self.layer, self.feature_size, self.normalise != "none"
+        if any(of_onnx) and not onnx:
+            raise ValueError(
+                "--layer, --normalise, --feature_size: of --features file.onnx alone."
+            )
+        if self.weights and self.features != "inception":
+            raise ValueError("--weights: of --features inception alone.")
+        if self.features not in ("labeller", "inception") and not onnx:
             raise ValueError(
                 f"--features {self.features}: expected labeller, inception or a "
                 "file.onnx."

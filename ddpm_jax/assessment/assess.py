@@ -11,26 +11,27 @@ from ddpm_jax import __version__
 from ddpm_jax.assessment import page, parts
 from ddpm_jax.assessment.asked import PARTS, Asked
 from ddpm_jax.assessment.material import Material
-from ddpm_jax.evaluation.store import METRICS, REPORT, plain
+from ddpm_jax.evaluation.store import METRICS, REPORT, plain, read
 
 
 def assess(asked: Asked) -> str:
     """Measure what was asked, write metrics.json and report.html, and say so."""
     material = Material(asked)
-    material.store.begin(material.request(), asked.overwrite)
-    results = {}
-    for name in PARTS:
-        if name in asked.parts:
-            results[name] = parts.measure(name, material)
-            metrics = write(material, results)
+    with material.store.begin(material.request(), asked.overwrite):
+        results = {}
+        for name in PARTS:
+            if name in asked.parts:
+                results[name] = parts.measure(name, material)
+                metrics = write(material, results)
     return f"{page.table(metrics)}\nsee {asked.out / REPORT}"
 
 
 def write(material: Material, results: dict) -> dict:
     """metrics.json and report.html of what is finished, parts of before included."""
-    path = material.asked.out / METRICS
-    before = json.loads(path.read_text())["parts"] if path.is_file() else {}
-    metrics = described(material) | {"parts": before | results}
+    before = (read(material.asked.out / METRICS) or {"parts": {}})["parts"]
+    both = before | results
+    ordered = {name: both[name] for name in PARTS if name in both}
+    metrics = described(material) | {"parts": ordered}
     told = metrics["parts"].get("agreement", {})
     metrics |= {name: told[name] for name in ("real", "synthetic") if name in told}
     metrics = plain(metrics)
@@ -51,9 +52,6 @@ def described(material: Material) -> dict:
             "size": material.test.size,
         },
         "protocol": {
-            "features": asked.features,
-            "epochs": asked.epochs,
-            "fields": list(material.fields.names),
             "seed": asked.seed,
             "guidance": material.guidance,
             "steps": material.source.steps if material.source else None,

@@ -1,6 +1,7 @@
 """Figures of a report, as SVG."""
 
 import io
+from collections.abc import Mapping
 
 import numpy as np
 from markupsafe import Markup
@@ -22,28 +23,28 @@ LOOK = {
     "axes.titlelocation": "left",
 }
 REAL, MADE = "#7d8791", PAIR[1]
+LIGHT = {"recall": "#b9d3ea", "coverage": "#dfe4e8"}
 WIDE = 10.0
 
 
-def of(parts: dict) -> dict[str, Markup]:
-    """By name, those of the parts that there are."""
+def of(parts: dict, titles: Mapping[str, str]) -> dict[str, Markup]:
+    """By name, those of the parts that there are; `titles` are those of the fields."""
     found = {}
     with rc_context(LOOK):
         for name, draw in DRAWN.items():
             if name in parts:
-                found[name] = draw(parts[name])
+                found[name] = _svg(draw(parts[name], titles), name)
     return found
 
 
-def _svg(figure: Figure) -> Markup:
+def _svg(figure: Figure, name: str) -> Markup:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
-    return Markup(text[text.index("<svg") :])
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+    label = (
+        f'<svg role="img" aria-label="figure of {name}; its numbers are in the text"'
+    )
+    return Markup(text[text.index("<svg") :].replace("<svg", label, 1))
 
 
 def _figure(width: float, height: float, columns: int):
@@ -51,11 +52,17 @@ def _figure(width: float, height: float, columns: int):
     return figure, np.atleast_1d(figure.subplots(1, columns))
 
 
-def fidelity(told: dict) -> Markup:
+def fidelity(told: dict, titles: Mapping[str, str]) -> Figure:
     figure, (axes,) = _figure(WIDE, 3, 1)
     curve = told["curve"]
     inverse = [1 / n for n in curve["sizes"]]
-    axes.plot(inverse, curve["distances"], "o-", color=MADE, label="synthetic")
+    axes.errorbar(
+        *(inverse, curve["distances"], curve["std"]),
+        fmt="o-",
+        color=MADE,
+        label="synthetic",
+        capsize=3,
+    )
     axes.plot(0, curve["limit"], "D", color=MADE, mfc="none", label="extrapolated")
     axes.plot([0, inverse[-1]], [curve["limit"], curve["distances"][-1]], ":", c=MADE)
     half = told["at_half"]
@@ -69,35 +76,39 @@ def fidelity(told: dict) -> Markup:
         label="real against real",
         capsize=3,
     )
-    ticks = [curve["sizes"][0], curve["sizes"][-1]]
+    ticks = sorted({curve["sizes"][0], half["images"], curve["sizes"][-1]})
     axes.set_xticks([0, *(1 / n for n in ticks)], ["∞", *map(str, ticks)])
     axes.set(title="Fréchet distance by number of images", ylim=(0, None))
     axes.set_xlabel("images (scale of 1/N)")
     axes.legend(frameon=False)
-    return _svg(figure)
+    return figure
 
 
-def manifold(told: dict) -> Markup:
+def manifold(told: dict, titles: Mapping[str, str]) -> Figure:
     groups = told["groups"]
     figure, (axes,) = _figure(WIDE, 1 + 0.24 * max(len(groups), 2), 1)
-    lines = [("all", told["all"]["recall"], told["all"]["coverage"])]
-    lines += [
-        (f"{_words(g['field'])}: {g['name']} ({g['real']})", g["recall"], g["coverage"])
-        for g in groups
-    ]
-    names, recall, coverage = zip(*lines, strict=True)
+    lines = [told["all"], *groups]
+    names = [f"{titles[g['field']]}: {g['name']} ({g['real']})" for g in groups]
+    names.insert(0, "all")
     places = np.arange(len(lines))
-    axes.plot(recall, places, "o", color=MADE, label="recall")
-    axes.plot(coverage, places, "D", mfc="none", color=MADE, label="coverage")
-    axes.axvline(told["real"]["recall"], color=REAL, lw=1, label="recall of real")
+    for name, shape, shift in (("recall", "o", -0.15), ("coverage", "D", 0.15)):
+        for place, one in zip(places, lines, strict=True):
+            ends = list(one["intervals"][name].values())
+            axes.plot(ends, [place + shift] * 2, color=LIGHT[name], lw=2.5)
+        values = [one[name] for one in lines]
+        ink = {"color": MADE, "ms": 5, "mfc": "none" if shape == "D" else MADE}
+        axes.plot(values, places + shift, shape, label=name, **ink)
+    for name, style in (("recall", "-"), ("coverage", "--")):
+        at = told["real"][name]
+        axes.axvline(at, color=REAL, lw=1, ls=style, label=f"{name} of real")
     axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.set(title="How much of each subgroup is reached", xlim=(-0.02, 1.02))
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _svg(figure)
+    return figure
 
 
-def spectrum(told: dict) -> Markup:
+def spectrum(told: dict, titles: Mapping[str, str]) -> Figure:
     figure, (left, right) = _figure(WIDE, 3, 2)
     rings = np.arange(1, len(told["power"]["real"]) + 1) / told["crop"]
     left.loglog(rings, told["power"]["real"], color=REAL, label="held-out real")
@@ -117,34 +128,42 @@ def spectrum(told: dict) -> Markup:
     names = [f"{low:.3g}–{high:.3g}" for low, high in ends]
     right.set_xticks(places, names, rotation=30, ha="right")
     right.set(title="Synthetic less real, dB", xlabel="cycles per pixel")
-    return _svg(figure)
+    return figure
 
 
-def agreement(told: dict) -> Markup:
-    """A confusion table a categorical field, of synthetic images."""
-    fields = {n: f for n, f in told["fields"]["synthetic"].items() if "confusion" in f}
-    columns = min(len(fields), 3)
-    rows = -(-len(fields) // columns)
-    figure = Figure(figsize=(WIDE, 3 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid[len(fields) :]:
+def agreement(told: dict, titles: Mapping[str, str]) -> Figure:
+    """Two confusion tables a categorical field, of held-out real and of synthetic
+    images."""
+    fields = told["fields"]
+    names = [n for n, f in fields["synthetic"].items() if "confusion" in f]
+    rows = -(-len(names) // 2)
+    figure = Figure(figsize=(WIDE, 2.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, 4, squeeze=False).reshape(-1, 2)
+    for axes in grid[len(names) :].ravel():
         axes.set_axis_off()
-    for axes, (name, field) in zip(grid, fields.items(), strict=False):
-        counts = np.array(field["confusion"])
-        total = counts.sum(1, keepdims=True)
-        shares = counts / np.maximum(total, 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        axes.grid(False)
-        for (i, j), count in np.ndenumerate(counts):
-            ink = "white" if shares[i, j] > 0.6 else "black"
-            axes.text(j, i, str(count), ha="center", va="center", color=ink)
-        axes.set_xticks(range(len(counts)), field["values"], rotation=20, ha="right")
-        axes.set_yticks(range(len(counts)), field["values"])
-        axes.set(title=_words(name), xlabel="read", ylabel="asked")
-    return _svg(figure)
+    for (left, right), name in zip(grid, names, strict=False):
+        _confusion(left, fields["real"][name])
+        _confusion(right, fields["synthetic"][name])
+        left.set(title=f"{titles[name]}:\nreal", ylabel="labelled", xlabel="read")
+        right.set(title=f"{titles[name]}:\nsynthetic", ylabel="asked", xlabel="read")
+    return figure
 
 
-def memorization(told: dict) -> Markup:
+def _confusion(axes, field: dict) -> None:
+    """Counts, coloured by the share of their row."""
+    counts = np.array(field["confusion"])
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.grid(False)
+    for (i, j), count in np.ndenumerate(counts):
+        ink = "white" if shares[i, j] > 0.6 else "black"
+        axes.text(j, i, str(count), ha="center", va="center", color=ink)
+    values = [value.replace(" or ", "\nor ") for value in field["values"]]
+    axes.set_xticks(range(len(counts)), values, rotation=30, ha="right")
+    axes.set_yticks(range(len(counts)), values)
+
+
+def memorization(told: dict, titles: Mapping[str, str]) -> Figure:
     figure, (axes,) = _figure(WIDE, 2.8, 1)
     ratios = told["ratios"]
     top = max(1.2, *(np.quantile(v, 0.99) for v in ratios.values()))
@@ -164,15 +183,15 @@ def memorization(told: dict) -> Markup:
     axes.set(title="Distance to the nearest training image, calibrated", yticks=[])
     axes.set_xlabel("ratio to the distances around that image")
     axes.legend(frameon=False)
-    return _svg(figure)
+    return figure
 
 
-def usefulness(told: dict) -> Markup:
+def usefulness(told: dict, titles: Mapping[str, str]) -> Figure:
     arms = list(told["arms"].items())[1:]
     names = [(g["field"], g["name"], g["images"]) for g in arms[0][1]["groups"]]
     labels = [
         f"all ({told['test']})",
-        *(f"{_words(f)}: {n} ({c})" for f, n, c in names),
+        *(f"{titles[f]}: {n} ({c})" for f, n, c in names),
     ]
     figure, panels = _figure(WIDE, 1.1 + 0.24 * len(labels), len(arms))
     for k, (axes, (arm, found)) in enumerate(zip(panels, arms, strict=True)):
@@ -187,7 +206,7 @@ def usefulness(told: dict) -> Markup:
         axes.set_yticks(range(len(labels)), labels if k == 0 else [])
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set(title=arm, xlabel="points against real alone")
-    return _svg(figure)
+    return figure
 
 
 DRAWN = {

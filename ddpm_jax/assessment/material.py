@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ddpm_jax import sampler, sources
 from ddpm_jax.assessment.asked import Asked
+from ddpm_jax.assessment.progress import bar
 from ddpm_jax.conditions.cohort import Joint
 from ddpm_jax.conditions.numeric import finite
-from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.conditions.schema import Conditions, Schema
 from ddpm_jax.data import records
 from ddpm_jax.evaluation import features as extractors
 from ddpm_jax.evaluation import groups, labeller
@@ -112,7 +112,16 @@ class Material:
             if training
             else real,
             "synthetic images": made,
+            "--count": str(self.count),
+            "--real_count": str(self.asked.real_count),
         }
+
+    @property
+    def count(self) -> int:
+        """Of synthetic images."""
+        if self.made is None:
+            return self.asked.count or DEFAULT_COUNT
+        return min(self.asked.count or len(self.made.rows), len(self.made.rows))
 
     # ---- synthetic images ----
 
@@ -120,19 +129,27 @@ class Material:
     def synthetic(self) -> Images:
         if self.made is not None:
             images = self._read(self.made)
-            if self.asked.count and self.asked.count < len(images):
-                images = images.take(np.arange(self.asked.count))
+            if self.count < len(images):
+                images = images.take(np.arange(self.count))
             return images
-        rng = np.random.default_rng(self.asked.seed)
-        rows, self.rows_are = self.draw(rng, self.asked.count or DEFAULT_COUNT)
-        place = self.store.private if self.rows_are == REAL_ROWS else self.asked.out
+        rows, _ = self.drawn
+        place = self.asked.out if self.rows_are_shown else self.store.private
         return self.sample(rows, place / "synthetic", self.asked.seed)
 
-    rows_are = "those of the folder"
+    @property
+    def rows_are(self) -> str:
+        return self.drawn[1] if self.made is None else "those of the folder"
 
-    def draw(self, rng, count: int) -> tuple[list[dict], str]:
+    @property
+    def rows_are_shown(self) -> bool:
+        """Whether what was asked of one synthetic image is no patient's row."""
+        return self.rows_are != REAL_ROWS
+
+    @functools.cached_property
+    def drawn(self) -> tuple[list[dict], str]:
         """Conditions with the joint distribution of held-out ones, and how: no row is
         that of fewer than 11 patients, where there are enough to draw others."""
+        rng, count = np.random.default_rng(self.asked.seed), self.count
         cond, patients = records.read_conditions(self.asked.real, "test", self.schema)
         try:
             drawn = Joint.make(self.schema, cond, patients).draw(rng, [count])
@@ -164,18 +181,13 @@ class Material:
             raise ValueError(
                 f"{len(made.rows)} synthetic images; expected {LEAST_IMAGES} or more."
             )
-        first = reading.read(made.files[0])
         size = self.test.size
-        if first.shape != (size, size):
-            raise ValueError(
-                f"--synthetic: images of {first.shape[1]} x {first.shape[0]} px; "
-                f"expected {size} x {size}, as --real has."
-            )
+        reading.read(made.files[0], size)
         return Images(
             self.schema,
             self.schema.encode(made.rows),
             size,
-            lambda i: reading.read(made.files[i]),
+            lambda i: reading.read(made.files[i], size),
             made.identity,
         )
 
@@ -227,7 +239,9 @@ class Material:
             return extractors.of_labeller(self.labeller)
         if asked.features == "inception":
             return extractors.of_inception(asked.weights)
-        return extractors.of_onnx(asked.features, asked.layer, asked.normalise)
+        return extractors.of_onnx(
+            asked.features, asked.layer, asked.normalise, asked.feature_size
+        )
 
     def features(self, images: Images, what: str) -> np.ndarray:
         """[n, d] of the extractor that was asked for."""
@@ -242,6 +256,11 @@ class Material:
         return self.store.arrays(f"features-{_slug(what)}", inputs, make)["features"]
 
     @functools.cached_property
+    def counted(self) -> Conditions:
+        """Of held-out images, what is counted: `groups.counted`."""
+        return groups.counted(self.schema, self.test.cond)
+
+    @functools.cached_property
     def subgroups(self) -> list[tuple[groups.Group, groups.Group]]:
         """Of held-out and of synthetic images."""
         return groups.groups(self.schema, self.test.cond, self.synthetic.cond)
@@ -249,26 +268,6 @@ class Material:
 
 def _slug(text: str) -> str:
     return text.replace(" ", "-")
-
-
-class bar:
-    """tqdm that is told single steps and losses too."""
-
-    def __init__(self, total: int, what: str, unit: str):
-        self.tqdm = tqdm(total=total, desc=what, unit=unit)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.tqdm.close()
-
-    def update(self, count: int = 1) -> None:
-        self.tqdm.update(count)
-
-    def loss(self, value: float) -> None:
-        self.tqdm.set_postfix(loss=f"{value:.3f}", refresh=False)
-        self.tqdm.update()
 
 
 def mirrored(images: Images) -> Images:
@@ -286,3 +285,11 @@ def categorical(schema: Schema, names: Sequence[str], flag: str) -> tuple[str, .
         if field.kind != "categorical":
             raise ValueError(f"{flag} {field.name}: expected categorical fields.")
     return schema.select(names).names
+
+
+def categories(schema: Schema) -> Schema:
+    """Its categorical fields; ValueError where there is none."""
+    chosen = [f.name for f in schema if f.kind == "categorical"]
+    if not chosen:
+        raise ValueError("--fields: expected a categorical field among them.")
+    return schema.select(chosen)

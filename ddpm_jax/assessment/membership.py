@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm_jax import build, process, runs
-from ddpm_jax.assessment.material import bar
+from ddpm_jax.assessment.progress import bar
 from ddpm_jax.evaluation import labeller
 from ddpm_jax.evaluation.images import Images
 

@@ -25,23 +25,28 @@ def render(metrics: dict, material: Material) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    titles = {field.name: field.title for field in material.schema}
     environment.filters |= {"pct": percent, "fig": number, "share": share}
-    environment.filters["words"] = lambda name: name.replace("_", " ")
+    environment.filters |= {"dec": decimals, "span": span}
+    environment.filters["words"] = lambda name: titles.get(name, name)
     source = resources.files("ddpm_jax.assessment").joinpath("report.html.j2")
     template = environment.from_string(source.read_text())
     made, schema = material.synthetic, material.schema
     chosen = np.linspace(0, len(made) - 1, min(SHOWN, len(made))).astype(int)
     rows = schema.decode({n: v[chosen] for n, v in made.cond.items()})
     captions = [schema.caption(row) for row in rows]
+    if not material.rows_are_shown:
+        captions = [""] * len(rows)
     parts = metrics["parts"]
     return template.render(
         m=metrics,
         parts=parts,
         gallery=list(zip(pictures_of(made, chosen), captions, strict=True)),
         worst=_worst(parts.get("agreement"), made),
-        figures=figures.of(parts),
+        figures=figures.of(parts, titles),
         private=material.store.private.name,
-        tiles=tiles(parts),
+        shown=material.rows_are_shown,
+        tiles=_tiles(parts),
     )
 
 
@@ -67,11 +72,17 @@ def pictures_of(images: Images, index: Sequence[int] | np.ndarray) -> list[str]:
 
 def tiles(parts: dict) -> list[tuple[str, str, str]]:
     """(what, figure, what to hold it against) of each part that there is."""
+    return [tile[1:] for tile in _tiles(parts)]
+
+
+def _tiles(parts: dict) -> list[tuple[str, str, str, str]]:
+    """The part before each of `tiles`."""
     found = []
     if told := parts.get("fidelity"):
         half = told["at_half"]
         found.append(
             (
+                "fidelity",
                 f"Fréchet distance, {half['images']} images",
                 number(half["synthetic"]["mean"]),
                 f"real against real {number(half['real']['mean'])}",
@@ -80,15 +91,16 @@ def tiles(parts: dict) -> list[tuple[str, str, str]]:
     if told := parts.get("manifold"):
         for name in ("precision", "recall"):
             against = percent(told["real"][name])
-            found.append(
-                (name, percent(told["all"][name]), f"real against real {against}")
-            )
+            figure = percent(told["all"][name])
+            found.append(("manifold", name, figure, f"real against real {against}"))
     if told := parts.get("spectrum"):
         against = f"real against real {number(told['floor'])} dB"
-        found.append(("spectral error", f"{number(told['rms'])} dB", against))
+        figure = f"{number(told['rms'])} dB"
+        found.append(("spectrum", "spectral error", figure, against))
     if told := parts.get("agreement"):
         found.append(
             (
+                "agreement",
                 "all labels agree",
                 percent(told["synthetic"]["all"]["share"]),
                 f"held-out real {percent(told['real']['all']['share'])}",
@@ -96,14 +108,16 @@ def tiles(parts: dict) -> list[tuple[str, str, str]]:
         )
     if told := parts.get("memorization"):
         against = f"of new real images at most {percent(told['expected_at_most'])}"
-        found.append(("flagged as copies", percent(told["flagged"]["share"]), against))
+        figure = percent(told["flagged"]["share"])
+        found.append(("memorization", "flagged as copies", figure, against))
     if told := parts.get("usefulness"):
         arms = told["arms"]
         found.append(
             (
-                "trained on real + synthetic",
+                "usefulness",
+                "all labels right, trained on real + synthetic",
                 percent(arms["real + synthetic"]["all"]["share"]),
-                f"on real alone {percent(arms['real']['all']['share'])}",
+                f"trained on real alone {percent(arms['real']['all']['share'])}",
             )
         )
     return found
@@ -118,6 +132,18 @@ def number(value: float | None) -> str:
         return "–"
     text = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     return text.replace("-", "−")
+
+
+def decimals(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def span(found: dict, digits: int = 2) -> str:
+    """A figure with its interval."""
+    if found["value"] is None or found["low"] is None:
+        return decimals(found["value"], digits)
+    low, high = (decimals(found[end], digits) for end in ("low", "high"))
+    return f"{decimals(found['value'], digits)} ({low} to {high})"
 
 
 def share(found: dict | None) -> str:

@@ -4,42 +4,57 @@ import os
 
 import numpy as np
 
-from ddpm_jax import pictures
-from ddpm_jax.assessment import membership
-from ddpm_jax.assessment.material import Material, bar, categorical, mirrored
-from ddpm_jax.conditions.cells import Cells
-from ddpm_jax.conditions.cohort import Joint
+from ddpm_jax import __version__, pictures
+from ddpm_jax.assessment import arms, membership
+from ddpm_jax.assessment.material import Material, categories, mirrored
+from ddpm_jax.assessment.progress import bar
 from ddpm_jax.conditions.schema import Schema
-from ddpm_jax.data import records
 from ddpm_jax.evaluation import (
     agreement,
     copies,
     fidelity,
-    labeller,
     memorisation,
     spectrum,
-    usefulness,
 )
 from ddpm_jax.evaluation.fidelity import Pair
-from ddpm_jax.evaluation.images import Images, join
+from ddpm_jax.evaluation.images import Images
+from ddpm_jax.evaluation.store import plain
 
 WORST, PAIRS = 24, 24
 
 
 def measure(name: str, material: Material) -> dict:
     """The result of one part, now or before; `MEASURES` has the names."""
+    inputs = inputs_of(name, material)
+    found = material.store.json(name, inputs, lambda: MEASURES[name](material))
+    return found | {"inputs": plain(inputs)}
+
+
+def inputs_of(name: str, material: Material) -> dict:
+    """All that decides a part's figures, and nothing else: what is here is read, a
+    labeller trained if need be."""
+    asked = material.asked
     inputs = {
+        "ddpm_jax": __version__,
         "test": material.test.identity,
         "synthetic": material.synthetic.identity,
-        "extractor": material.extractor.identity,
-        "train": material.train.identity,
-        "training": material.training.identity,
-        "fields": material.fields.names,
-        "epochs": material.asked.epochs,
-        "balance": material.asked.balance,
-        "model": material.model_sha256,
     }
-    return material.store.json(name, inputs, lambda: MEASURES[name](material))
+    if name in ("fidelity", "manifold", "memorization"):
+        inputs |= {"features": material.extractor.name}
+        inputs |= {"extractor": material.extractor.identity}
+        if asked.features == "labeller":
+            inputs |= {"epochs": asked.epochs}
+    if name == "memorization":
+        inputs |= {"training": material.training.identity}
+        inputs |= {"loss": bool(asked.workdir)}
+    if name in ("agreement", "usefulness"):
+        inputs |= {"epochs": asked.epochs, "fields": material.fields.names}
+        inputs |= {"train": material.train.identity}
+    if name == "agreement":
+        inputs |= {"labeller": material.labeller.identity}
+    if name == "usefulness":
+        inputs |= {"balance": arms.balance(material)}
+    return inputs
 
 
 def _pair(material: Material) -> Pair:
@@ -48,7 +63,7 @@ def _pair(material: Material) -> Pair:
 
 
 def measure_fidelity(material: Material) -> dict:
-    found = fidelity.distances(_pair(material))
+    found = fidelity.distances(_pair(material), material.subgroups)
     return found | {"extractor": material.extractor.name}
 
 
@@ -77,7 +92,25 @@ def measure_spectrum(material: Material) -> dict:
             "real": powers[0].mean(0),
             "synthetic": powers[1].mean(0),
         },
+        "groups": [
+            {
+                "field": real.field,
+                "name": real.name,
+                "real": real.count,
+                "synthetic": made.count,
+            }
+            | _rms(powers[0][real.mask], powers[1][made.mask], rng)
+            for real, made in material.subgroups
+        ],
     }
+
+
+def _rms(real: np.ndarray, synthetic: np.ndarray, rng) -> dict:
+    """Of rings of a subgroup; None where there are too few images to halve, or none."""
+    halves = np.array_split(rng.permutation(real), 2)
+    floor = spectrum.band_error(*halves, rng).rms
+    found = spectrum.band_error(real, synthetic, rng).rms if len(synthetic) else None
+    return {"rms": found, "floor": floor}
 
 
 def _told(images, told):
@@ -89,7 +122,7 @@ def _told(images, told):
 def measure_agreement(material: Material) -> dict:
     """`real` and `synthetic` as the exporter reads them; `fields` has the details."""
     schema, rng = material.fields, np.random.default_rng(0)
-    codes = _categories(schema)
+    codes = categories(schema)
     sets = {
         "real": (material.test, "held-out images"),
         "synthetic": (material.synthetic, "synthetic images"),
@@ -97,13 +130,16 @@ def measure_agreement(material: Material) -> dict:
     result, readings = {}, {}
     for name, (images, what) in sets.items():
         found = readings[name] = material.reading(images, what)
-        told = agreement.agreement(found.codes(), images.cond, codes.names)
-        details = agreement.fields(found, images.cond, schema, rng)
+        cond = material.counted if name == "real" else images.cond
+        told = agreement.agreement(found.codes(), cond, codes.names)
+        details = agreement.fields(found, cond, schema, rng, material.counted)
         result[name] = told
         result.setdefault("fields", {})[name] = details
     made = material.synthetic
     surprise = agreement.surprise(readings["synthetic"], made.cond, schema)
     result["worst"] = _worst(surprise, readings["synthetic"], made, schema)
+    if not material.rows_are_shown:
+        result["worst"] = [{"image": one["image"]} for one in result["worst"]]
     result["groups"] = [
         {
             "field": real.field,
@@ -116,44 +152,35 @@ def measure_agreement(material: Material) -> dict:
     return result
 
 
-def _categories(schema: Schema) -> Schema:
-    chosen = [f.name for f in schema if f.kind == "categorical"]
-    if not chosen:
-        raise ValueError("--fields: expected a categorical field among them.")
-    return schema.select(chosen)
-
-
 def _share(reading, images: Images, mask: np.ndarray, codes: Schema) -> dict:
     right = agreement.all_agree(reading.codes(), images.cond, codes.names)
     return agreement.proportion(int(right[mask].sum()), int(mask.sum()))
 
 
 def _worst(surprise, reading, made: Images, schema: Schema) -> list[dict]:
-    """The images that a reader should look at first, with what was read from them."""
-    order = np.argsort(-surprise)[:WORST]
-    read = reading.codes() | reading.numbers
-    rows = schema.decode({n: read[n][order] for n in schema.names})
-    asked = schema.decode({n: made.cond[n][order] for n in schema.names})
-    return [
-        {
-            "image": int(i),
-            "surprise": float(surprise[i]),
-            "asked": schema.caption(want),
-            "read": schema.caption({n: row[n] for n in want if want[n] is not None}),
-        }
-        for i, want, row in zip(order, asked, read_rounded(rows, schema), strict=True)
-    ]
-
-
-def read_rounded(rows: list[dict], schema: Schema) -> list[dict]:
-    """Numbers to what a reading is worth."""
-    return [
-        {
-            n: round(v, 0) if schema[n].kind == "continuous" and v is not None else v
-            for n, v in row.items()
-        }
-        for row in rows
-    ]
+    """The images that a reader should look at first: the field that agrees least, what
+    was asked and read of it, and all that was asked."""
+    order = np.argsort(-surprise.max(1))[:WORST]
+    found = reading.codes() | reading.numbers
+    read = schema.decode({n: found[n] for n in schema.names})
+    asked = schema.decode({n: made.cond[n] for n in schema.names})
+    entries = []
+    for i in order:
+        field = schema[schema.names[surprise[i].argmax()]]
+        value = read[i][field.name]
+        if field.kind == "continuous":
+            value = round(value)
+        entries.append(
+            {
+                "image": int(i),
+                "surprise": float(surprise[i].max()),
+                "field": field.name,
+                "asked": field.caption(asked[i][field.name]),
+                "read": field.caption(value),
+                "row": schema.caption(asked[i]),
+            }
+        )
+    return entries
 
 
 def measure_memorization(material: Material) -> dict:
@@ -209,77 +236,11 @@ def _write_pairs(material: Material, near: copies.Nearest, verdict) -> None:
     partial.replace(path)
 
 
-def measure_usefulness(material: Material) -> dict:
-    schema = _categories(material.fields)
-    real, made = material.train, material.synthetic
-    names = _balance(material)
-    even = balanced(material, names)
-    arms = {
-        "real": real,
-        "synthetic": made,
-        "real + synthetic": join(real, made),
-        "real + balanced synthetic": join(real, even),
-    }
-    steps = labeller.steps_of(material.asked.epochs, len(real))
-
-    def kept(name: str, images: Images, make) -> dict:
-        inputs = {
-            "images": images.identity,
-            "test": material.test.identity,
-            "steps": steps,
-            "fields": schema.names,
-        }
-        return material.store.arrays(f"arm-{name.replace(' ', '')}", inputs, make)
-
-    with bar(steps * len(arms), "usefulness", "step") as told:
-        found = usefulness.compare(
-            arms,
-            material.test,
-            schema,
-            [real for real, _ in material.subgroups],
-            steps=steps,
-            kept=kept,
-            report=told.loss,
-        )
-    return found | {"balanced_over": names}
-
-
-def _balance(material: Material) -> tuple[str, ...]:
-    known = [f.name for f in material.schema if f.kind == "categorical"]
-    asked = material.asked.balance
-    if asked:
-        return categorical(material.schema, asked, "--balance")
-    usual = [n for n in known if n == "sex" or n.startswith("prosthesis")]
-    return material.schema.select(usual or known).names
-
-
-def balanced(material: Material, names: tuple[str, ...]) -> Images:
-    """As many synthetic images as there are, balanced over `names`: made by the model,
-    with conditions like those of the training split, or half of those there are."""
-    count = len(material.synthetic)
-    chosen = usefulness.balanced(material.synthetic, names, count // 2)
-    if material.source is None:
-        return material.synthetic.take(chosen)
-    schema, real = material.schema, material.asked.real
-    cond, patients = records.read_conditions(real, "train", schema)
-    try:
-        joint = Joint.make(schema, cond, patients, names)
-        cells = Cells.count(schema, cond, patients, names)
-        group = joint.group(cells.names, cells.codes)
-        possible = np.isin(np.arange(len(cells)), group[joint.weights > 0])
-        counts = cells.quotas(possible, count, False)
-        drawn = joint.draw(np.random.default_rng(1), counts, group)
-    except ValueError:  # too few patients to draw others like them
-        return material.synthetic.take(chosen)
-    rows = schema.decode({name: drawn[name] for name in schema.names})
-    return material.sample(rows, material.asked.out / "balanced", material.asked.seed)
-
-
 MEASURES = {
     "fidelity": measure_fidelity,
     "manifold": measure_manifold,
     "spectrum": measure_spectrum,
     "agreement": measure_agreement,
     "memorization": measure_memorization,
-    "usefulness": measure_usefulness,
+    "usefulness": arms.measure,
 }

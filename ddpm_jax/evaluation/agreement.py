@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ddpm_jax.conditions.schema import Continuous, Schema
-from ddpm_jax.evaluation import statistics
+from ddpm_jax.evaluation import groups, statistics
 from ddpm_jax.evaluation.labeller import Reading
 from ddpm_jax.evaluation.statistics import proportion
 
@@ -64,7 +64,7 @@ def confusion(found: np.ndarray, asked: np.ndarray, values: int) -> np.ndarray:
 
 def regression(found: np.ndarray, asked: np.ndarray, rng: np.random.Generator) -> dict:
     """Mean absolute error, the slope of what was read on what was asked, and the
-    correlation, each with its bootstrap interval over images."""
+    correlation, each with its bootstrap interval over images; none of fewer than 2."""
     known = ~np.isnan(asked)
     x, y = np.float64(asked[known]), np.float64(found[known])
 
@@ -91,13 +91,25 @@ def regression(found: np.ndarray, asked: np.ndarray, rng: np.random.Generator) -
     return result
 
 
+def auc(probabilities: np.ndarray, asked: np.ndarray, rng) -> dict:
+    """`macro_auc` with its bootstrap interval over images."""
+    p, code = probabilities[asked > 0], asked[asked > 0]
+    low, high = statistics.bootstrap(
+        lambda i: macro_auc(p[i], code[i]), len(code), rng, 300
+    )
+    return {"value": macro_auc(p, code), "low": low, "high": high}
+
+
 def fields(
     reading: Reading,
     asked: Mapping[str, np.ndarray],
     schema: Schema,
     rng: np.random.Generator,
+    real: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, dict]:
-    """All that is said of each field of `schema`."""
+    """All that is said of each field of `schema`; in its confusion table, values that 1
+    to 10 of the `real` images (default: `asked`) have are put together with others."""
+    real = asked if real is None else real
     codes, result = reading.codes(), {}
     for field in schema:
         if isinstance(field, Continuous):
@@ -107,10 +119,13 @@ def fields(
         code = asked[field.name]
         known = code > 0
         right = (codes[field.name] == code)[known]
-        table = confusion(codes[field.name], code, len(field.values))
+        names, places = groups.merged(field, real[field.name])
+        whole = confusion(codes[field.name], code, len(field.values))
+        table = np.zeros((len(names), len(names)), int)
+        np.add.at(table, (places[:, None], places[None]), whole)
         result[field.name] = proportion(int(right.sum()), int(known.sum())) | {
-            "auc": macro_auc(reading.probabilities[field.name], code),
-            "values": list(field.values),
+            "auc": auc(reading.probabilities[field.name], code, rng),
+            "values": names,
             "confusion": table.tolist(),
         }
     return result
@@ -119,9 +134,9 @@ def fields(
 def surprise(
     reading: Reading, asked: Mapping[str, np.ndarray], schema: Schema
 ) -> np.ndarray:
-    """[n]: how far what was read is from what was asked, the worst field of each image:
-    -ln of the probability of the asked value, or the squared standardised error / 2."""
-    worst = np.zeros(len(reading.features))
+    """[n, fields]: how far what was read is from what was asked: -ln of the probability
+    of the asked value, or the squared standardised error / 2; 0 where nothing was."""
+    every = []
     for field in schema:
         code = asked[field.name]
         if isinstance(field, Continuous):
@@ -131,5 +146,5 @@ def surprise(
             place = np.maximum(code - 1, 0)[:, None]
             likely = np.take_along_axis(reading.probabilities[field.name], place, 1)
             found = np.where(code > 0, -np.log(np.maximum(likely[:, 0], 1e-12)), 0)
-        worst = np.maximum(worst, found)
-    return worst
+        every.append(found)
+    return np.stack(every, 1)

@@ -24,6 +24,14 @@ WEIGHTS = (
 INCEPTION_SIZE = 299
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NORMALISE = ("none", "imagenet")
+LARGEST = 8192
+"""Numbers an image, of which a Fréchet distance takes minutes."""
+DTYPES = {
+    "tensor(uint8)": np.uint8,
+    "tensor(float16)": np.float16,
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+}
 Advance = Callable[[int], object]
 
 
@@ -98,10 +106,14 @@ def of_inception(weights: str | None) -> Extractor:
     return Extractor("inception", records.file_digest(Path(weights)), features)
 
 
-def of_onnx(path: str, layer: str | None, normalise: str = "none") -> Extractor:
+def of_onnx(
+    path: str, layer: str | None, normalise: str = "none", size: int | None = None
+) -> Extractor:
     """The output `layer` (the first) of an ONNX network of one input, [n, c, h, w] of
-    1 or 3 channels: bytes as they are, numbers in [0, 1], or, with `imagenet`, less
-    that set's mean and by its deviation. Other axes than the first are flattened."""
+    1 or 3 channels (3 where the file leaves them open): bytes as they are, numbers in
+    [0, 1], or, with `imagenet`, less that set's mean and by its deviation. Images are
+    resized to what the file says, or to `size` (their own). Other axes of the output
+    than the first are flattened."""
     import_error = "--features {}: {} is not installed; expected pip install '{}'."
     try:
         import onnxruntime
@@ -123,40 +135,74 @@ def of_onnx(path: str, layer: str | None, normalise: str = "none") -> Extractor:
             f"--layer {layer}: not an output of {path}; expected one of "
             f"{', '.join(outputs)}."
         )
-    wanted, taken = layer or outputs[0], session.get_inputs()[0]
-    channels, size = _shape(path, taken)
+    wanted = layer or outputs[0]
+    taken = _input(path, session)
+
+    def run(part: np.ndarray, side: int) -> np.ndarray:
+        x = _scaled(to_colour(part, side)[:, : taken.channels], taken.dtype, normalise)
+        try:
+            out = np.asarray(session.run([wanted], {taken.name: x})[0], np.float32)
+        except Exception as error:  # onnxruntime's own, many types
+            raise ValueError(
+                f"--features {path}: fails on {len(part)} images of {side} px "
+                f"({type(error).__name__}); expected a network that takes them, or "
+                "--feature_size, 224 for DINOv2."
+            ) from None
+        if out.shape[:1] != (len(part),) or out[0].size > LARGEST:
+            raise ValueError(
+                f"--layer {wanted}: of shape {list(out.shape)} for {len(part)} images; "
+                f"expected [{len(part)}, ...] of at most {LARGEST} numbers an image; "
+                f"there are {', '.join(outputs)}."
+            )
+        if not np.isfinite(out).all():
+            raise ValueError(f"--layer {wanted}: numbers that are not finite.")
+        return out.reshape(len(part), -1)
 
     def features(images: Images, advance: Advance) -> np.ndarray:
         found = []
-        for part in images.batches(32):
-            x = to_colour(part, size or images.size)[:, :channels]
-            x = _scaled(x, taken.type, normalise)
-            out = session.run([wanted], {taken.name: x})[0]
-            found.append(np.float32(out).reshape(len(part), -1))
+        for part in images.batches(min(taken.batch or 32, 32)):
+            filled = np.resize(part, (taken.batch or len(part), *part.shape[1:]))
+            out = run(filled, taken.size or size or images.size)
+            found.append(out[: len(part)])
             advance(len(part))
         return np.concatenate(found)
 
     digest = hashlib.sha256(Path(path).read_bytes())
-    digest.update(f"{wanted} {normalise}".encode())
+    digest.update(f"{wanted} {normalise} {size}".encode())
     return Extractor(f"{Path(path).name}:{wanted}", digest.hexdigest(), features)
 
 
-def _shape(path: str, taken) -> tuple[int, int | None]:
-    """Channels, and pixels of a side where they are fixed."""
-    shape = taken.shape
-    if len(shape) != 4 or shape[1] not in (1, 3):
+class Input(NamedTuple):
+    """Of an ONNX network; `batch` and `size` are None where the file leaves them
+    open."""
+
+    name: str
+    batch: int | None
+    channels: int
+    size: int | None
+    dtype: np.dtype
+
+
+def _input(path: str, session) -> Input:
+    inputs = session.get_inputs()
+    taken, shape = inputs[0], inputs[0].shape
+    fixed = [n if isinstance(n, int) else None for n in shape]
+    good = len(inputs) == 1 and len(fixed) == 4 and fixed[1] in (None, 1, 3)
+    if not good or fixed[2] != fixed[3] or taken.type not in DTYPES:
         raise ValueError(
-            f"--features {path}: input {taken.name} of shape {shape}; expected "
-            "[n, 1 or 3, h, w]."
+            f"--features {path}: input {taken.name}, {taken.type} of shape {shape}, of "
+            f"{len(inputs)}; expected one input [n, 1 or 3, h, h] of "
+            f"{', '.join(DTYPES)}."
         )
-    return shape[1], shape[2] if isinstance(shape[2], int) else None
+    batch, channels, size, _ = fixed
+    return Input(taken.name, batch, channels or 3, size, np.dtype(DTYPES[taken.type]))
 
 
-def _scaled(x: np.ndarray, kind: str, normalise: str) -> np.ndarray:
-    if kind == "tensor(uint8)":
+def _scaled(x: np.ndarray, dtype: np.dtype, normalise: str) -> np.ndarray:
+    if dtype == np.uint8:
         return x
     x = x.astype(np.float32) / 255
     if normalise == "imagenet":
         mean, std = (np.float32(v)[: x.shape[1], None, None] for v in IMAGENET)
         x = (x - mean) / std
-    return x
+    return x.astype(dtype)

@@ -67,12 +67,13 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 class Curve(NamedTuple):
-    """Distances [len(sizes)] of `sizes` images, and the one that infinitely many of
-    them would have."""
+    """Mean `distances` [len(sizes)] of `sizes` images and their standard deviations
+    over draws, and the one that infinitely many of them would have."""
 
     sizes: tuple[int, ...]
     distances: tuple[float, ...]
     limit: float
+    std: tuple[float, ...]
 
 
 def against_size(
@@ -91,15 +92,16 @@ def against_size(
     n = len(features)
     whole = Moments.of(reference)
     sizes = tuple(sizes) or tuple(np.linspace(max(n // 4, 2), n, 8).astype(int))
-    found = []
+    found, std = [], []
     for size in sizes:
         parts = (rng.choice(n, size, replace=False) for _ in range(draws))
         values = [frechet_distance(Moments.of(features[p]), whole) for p in parts]
         found.append(float(np.mean(values)))
-    if len(set(sizes)) < 2:
-        return Curve(tuple(map(int, sizes)), tuple(found), found[-1])
-    limit = np.polyfit(1 / np.asarray(sizes, float), found, 1)[1]
-    return Curve(tuple(map(int, sizes)), tuple(found), float(limit))
+        std.append(float(np.std(values)))
+    limit = found[-1]
+    if len(set(sizes)) > 1:
+        limit = float(np.polyfit(1 / np.asarray(sizes, float), found, 1)[1])
+    return Curve(tuple(map(int, sizes)), tuple(found), limit, tuple(std))
 
 
 def floor(features: np.ndarray, rng: np.random.Generator, draws: int = 3) -> float:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddpm_jax.conditions import small_cells
-from ddpm_jax.conditions.schema import Conditions, Continuous, Schema
+from ddpm_jax.conditions.schema import Categorical, Conditions, Continuous, Schema
 from ddpm_jax.conditions.small_cells import LEAST, NOT_KNOWN
 
 BANDS = {"age": (45, 65, 80), "bmi": (18.5, 25, 30, 35)}
@@ -26,6 +26,41 @@ class Group(NamedTuple):
     @property
     def count(self) -> int:
         return int(self.mask.sum())
+
+
+def counted(schema: Schema, real: Conditions) -> Conditions:
+    """Of real images, what may be counted: of each field 11 or more images are known or
+    none, and 11 or more are not or none; of as many as that takes, always the same
+    ones, what is known is left out. So no count beside the number of all images tells
+    what 1 to 10 of them have."""
+    result = {}
+    for field in schema:
+        values = np.array(real[field.name])
+        known = np.flatnonzero(~is_unknown(values))
+        lacking, most = len(values) - len(known), len(known)
+        if 0 < lacking < LEAST:
+            most -= LEAST - lacking
+        kept = np.random.default_rng(0).permutation(known)[: most * (most >= LEAST)]
+        values[np.setdiff1d(known, kept)] = field.unknown
+        result[field.name] = values
+    return result
+
+
+def is_unknown(values: np.ndarray) -> np.ndarray:
+    """bool [n] of codes or numbers."""
+    return np.isnan(values) if values.dtype.kind == "f" else values == 0
+
+
+def merged(field: Categorical, codes: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Names of what the values of a field are counted as where those of 1 to 10 real
+    images with `codes` are put together with others, and int [k] the place among them
+    of each value."""
+    found = Counter(codes[codes > 0].tolist())
+    counts = {value: found[i + 1] for i, value in enumerate(field.values)}
+    keys = small_cells.group(counts)
+    different = list(dict.fromkeys(keys.values()))
+    places = np.array([different.index(keys[value]) for value in field.values])
+    return [" or ".join(key) for key in different], places
 
 
 def _ends(field: Continuous, values: np.ndarray) -> list[tuple[float, float]]:
@@ -46,17 +81,17 @@ def groups(
 ) -> list[tuple[Group, Group]]:
     """The subgroups of real images, and of another set the images that are of each.
 
-    Values of 1 to 10 real images are put together with others (`small_cells.group`); a
-    field that has one group left says nothing and is left out.
+    Of real images, those that are `counted`. Values of 1 to 10 of them are put together
+    with others (`small_cells.group`); a field that has one group left says nothing and
+    is left out.
     """
-    result = []
+    real, result = counted(schema, real), []
     for field in schema:
         parts = ({field.name: c[field.name]} for c in (real, other))
         ours, theirs = (_named(field, part, real) for part in parts)
         keys = small_cells.group(_ordered(field, ours))
-        known = [key for key in dict.fromkeys(keys.values()) if key != (NOT_KNOWN,)]
         found = []
-        for key in known:
+        for key in dict.fromkeys(keys.values()):
             masks = [np.isin(names, key) for names in (ours, theirs)]
             if LEAST <= masks[0].sum():
                 name = " or ".join(map(str, key))
@@ -77,13 +112,13 @@ def _named(field, cond: Mapping, real: Conditions) -> np.ndarray:
 
 
 def _ordered(field, names: np.ndarray) -> dict[str, int]:
-    """Counts in the order of the field's values, or of its bands."""
+    """Counts of what is known, in the order of the field's values, or of its bands."""
     found = Counter(names.tolist())
     if isinstance(field, Continuous):
         order = sorted((n for n in found if n != NOT_KNOWN), key=_start)
     else:
         order = list(field.values)
-    return {name: found[name] for name in (*order, NOT_KNOWN)}
+    return {name: found[name] for name in order}
 
 
 def _start(name: str) -> float:

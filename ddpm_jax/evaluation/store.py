@@ -5,10 +5,13 @@ What is finished is kept there under a name that its inputs give it, so that the
 command goes on where it was, and one with more parts adds to it.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +19,52 @@ import numpy as np
 from ddpm_jax.data import shards
 
 REQUEST, METRICS, REPORT = "request.json", "metrics.json", "report.html"
+LOCK = "lock"
+TEMPORARY = "*.[0-9a-f]*-[0-9a-f]*.tmp"
+"""As `shards.temporary` names it."""
 
 
 class Store:
     """For one pair of real and synthetic images."""
 
     def __init__(self, out: Path):
+        out = out if out.name.strip(".") else out.resolve()
         self.out, self.private = out, out.with_name(f"{out.name}.private")
 
-    def begin(self, request: Mapping[str, str], overwrite: bool) -> None:
+    @contextlib.contextmanager
+    def begin(self, request: Mapping[str, str], overwrite: bool) -> Iterator[None]:
         """ValueError where OUT holds something else than an evaluation of the same
-        images, unless `overwrite`; of that, nothing that is not ours is removed."""
-        before = _read(self.out / REQUEST)
+        images, unless `overwrite`; of that, nothing that is not ours is removed.
+
+        Inside, no other process evaluates into OUT; a killed one lets go."""
+        self._make(request, overwrite)
+        with (self.private / LOCK).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"--out {self.out}: another evaluation is at work there; wait for "
+                    "it, or end it."
+                ) from None
+            if read(self.out / REQUEST) != request:
+                for name in (METRICS, REPORT):
+                    (self.out / name).unlink(missing_ok=True)
+                self.write(REQUEST, _dump(request))
+            for folder in (self.out, self.private):
+                for partial in folder.glob(TEMPORARY):
+                    partial.unlink()  # of a process that was killed as it wrote
+            yield
+
+    def _make(self, request: Mapping[str, str], overwrite: bool) -> None:
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out {self.out}: a file; expected a folder.")
+        before = read(self.out / REQUEST)
+        ours = before is not None and set(before) >= {"--real", "--training"}
+        if not ours and any((self.out / name).exists() for name in (REQUEST, REPORT)):
+            raise ValueError(
+                f"--out {self.out}: the folder of another command, which would be "
+                "written over; expected another."
+            )
         if before != request and not overwrite:
             if before is not None:
                 differing = [k for k in request if before.get(k) != request[k]]
@@ -42,10 +79,6 @@ class Store:
         self.out.mkdir(parents=True, exist_ok=True)
         self.private.mkdir(exist_ok=True, mode=0o700)
         self.private.chmod(0o700)
-        if before != request:
-            for name in (METRICS, REPORT):
-                (self.out / name).unlink(missing_ok=True)
-            self.write(REQUEST, _dump(request))
 
     def write(self, name: str, content: str | bytes) -> None:
         shards.write_atomically(self.out / name, content)
@@ -53,10 +86,10 @@ class Store:
     def json(self, name: str, inputs: Mapping, make: Callable[[], Mapping]) -> dict:
         """What `make` returned for these inputs, now or before."""
         path = self.private / f"{name}-{key(inputs)}.json"
-        kept = _read(path)
+        kept = read(path)
         if kept is None:
             shards.write_atomically(path, _dump(plain(make())))
-            kept = _read(path)
+            kept = read(path)
         return kept
 
     def arrays(
@@ -68,8 +101,11 @@ class Store:
             buffer = io.BytesIO()
             np.savez(buffer, **make())
             shards.write_atomically(path, buffer.getvalue())
-        with np.load(path) as kept:
-            return dict(kept)
+        try:
+            with np.load(path) as kept:
+                return dict(kept)
+        except (zipfile.BadZipFile, EOFError, KeyError, ValueError):
+            raise ValueError(f"{path}: not readable arrays; remove it.") from None
 
 
 def key(inputs: Mapping) -> str:
@@ -95,7 +131,8 @@ def _dump(content) -> str:
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def _read(path: Path) -> dict | None:
+def read(path: Path) -> dict | None:
+    """What a JSON file holds; None where there is none."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:

@@ -9,12 +9,12 @@ from ddpm_jax.conditions.schema import Conditions, Schema
 from ddpm_jax.evaluation import agreement, labeller, statistics
 from ddpm_jax.evaluation.groups import Group
 from ddpm_jax.evaluation.images import Images
-from ddpm_jax.evaluation.statistics import proportion
 
 
 def compare(
     arms: Mapping[str, Images],
     test: Images,
+    asked: Conditions,
     schema: Schema,
     subgroups: Sequence[Group],
     *,
@@ -24,8 +24,9 @@ def compare(
 ) -> dict:
     """Each arm's labeller, all trained for the same number of `steps`, on `test`.
 
-    `kept(name, images, make)` is what `make` returned, now or before. A difference is
-    that to the first arm, image by image, with its bootstrap interval.
+    `asked` [n] a field are the labels of `test` that count. `kept(name, images, make)`
+    is what `make` returned, now or before. A difference is that to the first arm, image
+    by image, with its bootstrap interval.
     """
     codes = {}
     for name, images in arms.items():
@@ -40,9 +41,10 @@ def compare(
     for name, found in codes.items():
         result["arms"][name] = {
             "images": len(arms[name]),
-            **agreement.agreement(found, test.cond, schema.names),
-            "difference": difference(found, first, test.cond, schema),
-            "groups": [_group(g, found, first, test.cond, schema) for g in subgroups],
+            **agreement.agreement(found, asked, schema.names),
+            "right": mean(right(found, asked, schema)),
+            "difference": difference(found, first, asked, schema),
+            "groups": [_group(g, found, first, asked, schema) for g in subgroups],
         }
     return result
 
@@ -55,30 +57,33 @@ def right(found: Mapping, asked: Conditions, schema: Schema) -> np.ndarray:
     return np.where(total > 0, good.sum(1) / np.maximum(total, 1), np.nan)
 
 
+def mean(values: np.ndarray) -> dict:
+    """Of what is not NaN, with its bootstrap interval over images."""
+    values = values[~np.isnan(values)]
+    rng = np.random.default_rng(0)
+    interval = statistics.bootstrap(
+        lambda i: float(values[i].mean()), len(values), rng, 1000
+    )
+    found = float(values.mean()) if len(values) else None
+    return {"value": found, **interval._asdict()}
+
+
 def difference(
     found: Mapping, first: Mapping, asked: Conditions, schema: Schema
 ) -> dict:
     """Of the mean share of fields read rightly, `found` less `first`."""
-    gained = right(found, asked, schema) - right(first, asked, schema)
-    gained = gained[~np.isnan(gained)]
-    rng = np.random.default_rng(0)
-    interval = statistics.bootstrap(
-        lambda i: float(gained[i].mean()), len(gained), rng, 1000
-    )
-    mean = float(gained.mean()) if len(gained) else None
-    return {"value": mean, **interval._asdict()}
+    return mean(right(found, asked, schema) - right(first, asked, schema))
 
 
 def _group(group: Group, found, first, asked: Conditions, schema: Schema) -> dict:
     parts = [{n: c[n][group.mask] for n in schema.names} for c in (found, first, asked)]
-    good = right(parts[0], parts[2], schema)
-    known = np.stack([parts[2][n] > 0 for n in schema.names], 1).sum(1)
     return {
         "field": group.field,
         "name": group.name,
         "images": group.count,
+        "right": mean(right(parts[0], parts[2], schema)),
         "difference": difference(*parts, schema),
-    } | proportion(int(round(np.nansum(good * known))), int(known.sum()))
+    }
 
 
 def balanced(images: Images, names: Sequence[str], count: int) -> np.ndarray:

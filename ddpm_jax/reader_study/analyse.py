@@ -14,7 +14,7 @@ from absl import flags
 
 from ddpm_jax import command_line
 from ddpm_jax.reader_study import analysis, discrepancy, report, study
-from ddpm_jax.reader_study.store import Answer, Busy, Store
+from ddpm_jax.reader_study.store import Answer, Store, answers_to
 
 FLAGS = command_line.new_flags()
 STUDY = flags.DEFINE_string(
@@ -68,20 +68,8 @@ def read_answers(path: Path, content: study.Study) -> list[Answer]:
     """The answers; ValueError where there are none, too few, or of another study."""
     if not path.is_file():
         raise ValueError(f"{path}: not there; nobody has read yet.")
-    try:
-        answers = Store(path).answers()
-    except Busy as error:
-        raise ValueError(f"{path}: cannot be read now ({error}).") from None
+    answers = answers_to(content, Store(path))
     sequences = content.sequences
-    for one in answers:
-        sequence = sequences.get(one.reader, ())
-        if not (
-            one.position < len(sequence)
-            and sequence[one.position] == study.Showing(one.image, one.kind)
-        ):
-            raise ValueError(
-                f"{path}: answers of another study than {STUDY.value}/{study.STUDY}."
-            )
     counts = {who: sum(a.reader == who for a in answers) for who in sequences}
     missing = [
         f"{who} {count} of {len(sequences[who])}"

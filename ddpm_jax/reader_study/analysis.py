@@ -85,6 +85,8 @@ def real_or_synthetic(
     answers: Sequence[Answer], truth: Mapping[str, Truth], rng: np.random.Generator
 ) -> list[Figure]:
     """All figures of the protocol; synthetic is what is to be detected."""
+    begun = {a.reader for a in answers if a.kind == COUNTED}
+    answers = [a for a in answers if a.reader in begun]
     read = tables(answers, COUNTED, lambda a: a.answer == SYNTHETIC)
     is_synthetic = [
         np.array([truth[i].truth == SYNTHETIC for i in one.images], bool)

@@ -12,6 +12,7 @@ and has each field judged. What the study can show is printed before anything is
 """
 
 import dataclasses
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data import records
 from ddpm_jax.reader_study import (
     blinding,
+    draw,
     pixels,
     power,
     selection,
@@ -141,8 +143,14 @@ ACCEPT = flags.DEFINE_list(
     flag_values=FLAGS,
 )
 SEED = flags.DEFINE_integer(
-    "seed", 0, "Of all that is random here.", lower_bound=0, flag_values=FLAGS
+    "seed",
+    None,
+    "To make a study again: the one in its key.json; default: one that nobody knows.",
+    lower_bound=0,
+    flag_values=FLAGS,
 )
+GUESSABLE = 2**64
+"""Below it, seeds can be tried one by one against the names and orders of a study."""
 POWER_ONLY = flags.DEFINE_bool(
     "power_only", False, "Say what such a study can show, and end.", flag_values=FLAGS
 )
@@ -171,12 +179,13 @@ def main():
     real = RealShards(REAL.value, SPLIT.value)
     synthetic = SyntheticFolder(SYNTHETIC.value, real.schema)
     check_material(real, synthetic)
-    rng = np.random.default_rng(SEED.value)
+    seed = new_seed()
+    rng = np.random.default_rng(seed)
     sides = {study.REAL: real, study.SYNTHETIC: synthetic}
     path = new_path(min(BITS.value or 12, real.bits, synthetic.bits))
     if labels:
         schema = judged(real.schema)
-        training, counted = draw_labels(rng, synthetic, schema)
+        training, counted = draw_labels(rng, real, synthetic, schema)
     else:
         schema = Schema(())
         training, counted = draw_pairs(rng, real, synthetic, path)
@@ -185,8 +194,9 @@ def main():
     plan = writing.Plan(
         *(PROTOCOL.value, readers, training, counted, REPEATS.value, schema, path)
     )
-    made = writing.write(out, rng, plan, sides)
-    writing.write_private(private, out, made, settings(path), said)
+    with writing.whole(private, out) as (secret, shown):
+        made = writing.write(shown, rng, plan, sides)
+        writing.write_private(secret, shown, made, settings(path, seed), said)
     print(
         f"{len(made)} images in {out}, {len(readers)} readers; the truth is in "
         f"{private}: keep it from server and readers\n"
@@ -222,8 +232,8 @@ def folders() -> tuple[Path, Path]:
         raise ValueError(f"--private {private}: expected a folder outside --out.")
     if (out / study.ANSWERS).exists():
         raise ValueError(
-            f"--out {out}: has answers of readers, which nothing replaces; expected "
-            "another folder."
+            f"--out {out}: was served and may hold answers of readers, which nothing "
+            "replaces; expected another folder."
         )
     for folder, own in ((out, study.STUDY), (private, study.KEY)):
         if folder.is_dir() and not any(folder.iterdir()):
@@ -258,10 +268,24 @@ def new_path(bits: int) -> pixels.Path:
     return pixels.Path(bits, FLOOR.value, frame, corners, markers == "cover")
 
 
-def settings(path: pixels.Path) -> dict:
+def new_seed() -> int:
+    """That of --seed, or 128 bits from the operating system: whoever knows it computes
+    which name, and which place in an order, is a real image."""
+    if SEED.value is None:
+        return secrets.randbits(128)
+    if SEED.value < GUESSABLE:
+        print(
+            f"--seed {SEED.value} can be guessed, and tells real from synthetic to who "
+            "does; leave it out for a study that readers see."
+        )
+    return SEED.value
+
+
+def settings(path: pixels.Path, seed: int) -> dict:
     asked = {name: FLAGS[name].value for name in sorted(FLAGS) if name != "help"}
     data = records.load_manifest(REAL.value).fingerprint()
-    return asked | {"path": dataclasses.asdict(path), "real_fingerprint": data}
+    path_used = dataclasses.asdict(path)
+    return asked | {"seed": seed, "path": path_used, "real_fingerprint": data}
 
 
 # ---- which images ----
@@ -306,10 +330,11 @@ def draw_pairs(rng, real, synthetic, path) -> selection.Drawn:
         ) from None
 
 
-def draw_labels(rng, synthetic, schema) -> selection.Drawn:
+def draw_labels(rng, real, synthetic, schema) -> selection.Drawn:
     counts = TRAINING.value, COUNT.value, PLANTED.value
     try:
-        return selection.labels(rng, synthetic.candidates, schema, *counts)
+        seen = draw.seen_together(real.candidates, synthetic.candidates)
+        return selection.labels(rng, synthetic.candidates, schema, seen, *counts)
     except selection.TooFew as error:
         raise ValueError(
             f"--synthetic {SYNTHETIC.value}: {error}. Expected more, or a smaller "

@@ -39,7 +39,8 @@ def label_discrepancy(
     readers = list(dict.fromkeys(a.reader for a in answers))
     for reader in readers:
         own = [a for a in honest if a.reader == reader and a.kind == COUNTED]
-        figures += rates(reader, "any field", [_worst(a) for a in own])
+        worst = [_worst(a) for a in own]
+        figures += rates(reader, "any field", worst, "every field")
         for name, title in study.fields:
             said = [a.answer[name] for a in own if name in a.answer]
             figures += rates(reader, title, said)
@@ -73,8 +74,9 @@ def _fields(answers: Sequence[Answer], kind: str, name: str) -> list[Table]:
     return tables(known, kind, lambda a: a.answer[name])
 
 
-def rates(who: str, title: str, said: Sequence[str]) -> list[Figure]:
-    """How often the label differs, of what could be told; bounds for no event too."""
+def rates(who: str, title: str, said: Sequence[str], nothing: str = "") -> list[Figure]:
+    """How often the label differs, of what could be told; bounds for no event too.
+    `nothing` names what could not be told, if not `title`."""
     unsure = sum(one == UNSURE for one in said)
     wrong, total = sum(one == DIFFERS for one in said), len(said) - unsure
     what = f"discrepancy: {title}"
@@ -90,7 +92,7 @@ def rates(who: str, title: str, said: Sequence[str]) -> list[Figure]:
         ),
         Figure(
             who,
-            f"cannot tell: {title}",
+            f"cannot tell: {nothing or title}",
             unsure / len(said) if said else np.nan,
             count=unsure,
             total=len(said),

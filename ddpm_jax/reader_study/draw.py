@@ -1,7 +1,8 @@
 """Which images are shown, to whom, in which order: all by one seed, none by truth."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from itertools import combinations
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from ddpm_jax.reader_study.material import Candidate
 from ddpm_jax.reader_study.study import COUNTED, REPEAT, TRAINING, Showing
 
 Clean = Callable[[Candidate], bool]
+Together = Set[frozenset[tuple[str, object]]]
+"""Pairs of (field, value)."""
 
 
 def pairs(
@@ -92,22 +95,49 @@ def sequence(
     return (*practice, *rest)
 
 
+def seen_together(*sides: Sequence[Candidate]) -> Together:
+    """Which values of two fields some image has both of."""
+    return {
+        frozenset(pair)
+        for side in sides
+        for one in side
+        for pair in combinations(_known(one.row), 2)
+    }
+
+
+def _known(row: Mapping) -> list[tuple[str, object]]:
+    return [(name, value) for name, value in row.items() if isinstance(value, str)]
+
+
 def planted(
-    rng: np.random.Generator, row: Mapping, schema: Schema, names: Sequence[str]
+    rng: np.random.Generator,
+    row: Mapping,
+    schema: Schema,
+    names: Sequence[str],
+    seen: Together,
 ) -> tuple[str, str] | None:
     """A field of `names` that `row` knows, and another value of it; None without one.
 
-    Categorical fields only: nobody can see that an age is off by ten years."""
-    fields = [
-        field
+    Categorical fields only: nobody can see that an age is off by ten years. The value
+    goes with the row's others, as `seen` knows: a left prosthesis claimed of a right
+    hip would be found without a look at the image."""
+    told = [pair for pair in _known(row) if pair[0] in names]
+    options = {
+        field.name: [
+            value
+            for value in field.values
+            if value != row[field.name]
+            and all(
+                frozenset([(field.name, value), other]) in seen
+                for other in told
+                if other[0] != field.name
+            )
+        ]
         for field in schema
-        if field.name in names
-        and isinstance(field, Categorical)
-        and row.get(field.name) is not None
-        and len(field.values) > 1
-    ]
+        if field.name in dict(told) and isinstance(field, Categorical)
+    }
+    fields = [name for name, values in options.items() if values]
     if not fields:
         return None
-    field = fields[rng.integers(len(fields))]
-    others = [value for value in field.values if value != row[field.name]]
-    return field.name, others[rng.integers(len(others))]
+    name = fields[rng.integers(len(fields))]
+    return name, options[name][rng.integers(len(options[name]))]

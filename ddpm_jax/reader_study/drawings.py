@@ -23,6 +23,13 @@ def svg(drawing: Drawing, label: str) -> str:
     return f'<figure role="img" aria-label="{label}">{inner}</figure>'
 
 
+def plain(name: str) -> str:
+    """As text of matplotlib, which reads $ as mathematics and leaves what begins with
+    an underscore out of legends."""
+    shown = name.replace("$", r"\$")
+    return f"\N{ZERO WIDTH SPACE}{shown}" if shown.startswith("_") else shown
+
+
 def _axes(width: float, height: float):
     drawing = Drawing(figsize=(width, height), layout="constrained")
     axes = drawing.subplots()
@@ -49,7 +56,7 @@ def forest(figures: Sequence[Figure]) -> str:
             fontsize=8,
             color="0.4",
         )
-    axes.set_yticks(range(len(shown)), [f.who for f in shown])
+    axes.set_yticks(range(len(shown)), [plain(f.who) for f in shown])
     axes.set(xlim=(0, 100), ylim=(len(shown) - 0.4, -0.6), xlabel="right answers, %")
     return svg(drawing, "Accuracy of each reader with its interval")
 
@@ -58,7 +65,7 @@ def roc_plot(curves: Mapping[str, np.ndarray]) -> str:
     drawing, axes = _axes(4.6, 4.4)
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=(0, (4, 3)))
     for (who, corners), colour in zip(curves.items(), COLOURS * 9, strict=False):
-        axes.plot(*corners.T, marker="o", markersize=3, color=colour, label=who)
+        axes.plot(*corners.T, marker="o", markersize=3, color=colour, label=plain(who))
     axes.set(
         xlabel="1 − specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01)
     )
@@ -84,7 +91,7 @@ def learning(figures: Sequence[Figure]) -> str:
             *(across, value, [value - low, high - value]),
             marker="o",
             color=COLOURS[i % len(COLOURS)],
-            label=who,
+            label=plain(who),
         )
     axes.axhline(50, color="0.7", linewidth=1, linestyle=(0, (4, 3)))
     axes.set(ylim=(0, 102), ylabel="right answers, %", xlabel="quarter of the images")

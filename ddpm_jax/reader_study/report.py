@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ddpm_jax.reader_study import drawings, power
 from ddpm_jax.reader_study.analysis import AT_MOST, GUESSING, Figure
 from ddpm_jax.reader_study.store import Answer
-from ddpm_jax.reader_study.study import LABELS, Study, Truth
+from ddpm_jax.reader_study.study import COUNTED, LABELS, REPEAT, Study, Truth
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -34,11 +34,12 @@ def render(
     sections = label_sections() if labels else truth_sections(figures, curves)
     body = [_section(one, figures) for one in sections]
     style = resources.files("ddpm_jax.reader_study") / "page" / "report.css"
-    counted = sum(a.kind != "training" for a in answers)
-    readers = len(study.sequences)
+    counted, again = (sum(a.kind == k for a in answers) for k in (COUNTED, REPEAT))
+    readers = len({a.reader for a in answers})
+    repeated = f" and {again} to repeated images" if again else ""
     lead = (
-        f"{readers} reader{'s' * (readers > 1)}, {counted} answers that count. "
-        "Intervals are of 95 %."
+        f"{readers} reader{'s' * (readers > 1)}, {counted} answers that count{repeated}"
+        f". Intervals are of 95 %.{unfinished(study, answers)}"
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
@@ -53,6 +54,30 @@ def render(
     )
 
 
+def unfinished(study: Study, answers: Sequence[Answer]) -> str:
+    """Who has not answered all, for the head of the page."""
+    missing = [
+        f"{html.escape(who)} {done} of {len(members)}"
+        for who, members in study.sequences.items()
+        if (done := sum(a.reader == who for a in answers)) < len(members)
+    ]
+    return f" <strong>Not finished: {', '.join(missing)}.</strong>" if missing else ""
+
+
+def verdict(who: str, figures: Sequence[Figure]) -> str:
+    """Whether the reader was told from guessing, in words; of a single reader only."""
+    for f in figures:
+        if f.who == who and f.what == GUESSING and not math.isnan(f.value):
+            apart = "differs" if f.value < 0.05 else "does not differ"
+            said = f"{apart} from guessing, p {chance(f.value)}"
+            return f"<p>{html.escape(said)}</p>"
+    return ""
+
+
+def chance(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
 def tiles(labels: bool, figures: Sequence[Figure]) -> str:
     """One big figure a reader, and the paper's."""
     wanted = "discrepancy: any field" if labels else "accuracy"
@@ -62,7 +87,8 @@ def tiles(labels: bool, figures: Sequence[Figure]) -> str:
     paper = power.PAPER_DISCREPANCY if labels else power.PAPER_ACCURACY
     boxes = [
         f"<div><dt>{html.escape(who)}</dt><dd>{percent(f.value)}</dd>"
-        f"<p>{f.count} of {f.total}; {interval(f, percent)}</p></div>"
+        f"<p>{f.count} of {f.total}; {interval(f, percent)}</p>"
+        f"{verdict(who, figures)}</div>"
         for who, f in shown
     ]
     boxes.append(
@@ -191,6 +217,10 @@ def cell(figures: Sequence[Figure]) -> str:
 def _form(f: Figure) -> Callable[[float], str]:
     if f.what.startswith("accuracy minus"):
         return points
+    if f.what == GUESSING or f.what.endswith(", p"):
+        return lambda p: "–" if math.isnan(p) else chance(p).removeprefix("= ")
+    if f.what.startswith("seconds"):
+        return lambda s: f"{s:.1f}"
     return percent if f.count is not None else number
 
 
@@ -214,7 +244,7 @@ def points(value: float) -> str:
 def number(value: float) -> str:
     if math.isnan(value):
         return "–"
-    return f"{value:.3g}".replace("-", MINUS)
+    return f"{value:.2f}".replace("-0.00", "0.00").replace("-", MINUS)
 
 
 # ---- CSV ----

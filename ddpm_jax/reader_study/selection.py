@@ -66,6 +66,7 @@ def labels(
     rng: np.random.Generator,
     candidates: Sequence[Candidate],
     schema: Schema,
+    seen: draw.Together,
     training: int,
     count: int,
     planted: int,
@@ -78,7 +79,7 @@ def labels(
     faults: list[Shown] = []
     for i in rng.permutation(len(usable)):
         one = usable[i]
-        fault = draw.planted(rng, one.row, schema, schema.names)
+        fault = draw.planted(rng, one.row, schema, schema.names, seen)
         if fault and len(faults) < faulty:
             faults.append(Shown(study.SYNTHETIC, one, *fault))
         else:

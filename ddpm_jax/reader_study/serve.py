@@ -8,14 +8,16 @@ so the server may be stopped and started, and a browser closed, at any time. Nee
 """
 
 import contextlib
+import math
 import socket
+import time
 from pathlib import Path
 
 from absl import flags
 
 from ddpm_jax import command_line
 from ddpm_jax.reader_study import study
-from ddpm_jax.reader_study.store import Store
+from ddpm_jax.reader_study.store import Store, answers_to
 
 FLAGS = command_line.new_flags()
 STUDY = flags.DEFINE_string("study", None, "Folder of `design`.", flag_values=FLAGS)
@@ -49,13 +51,14 @@ def main():
     content = study.load(STUDY.value)
     tokens = study.load_tokens(STUDY.value, content)
     store = Store(Path(STUDY.value) / study.ANSWERS)
+    answers_to(content, store)
     totals = {reader: len(members) for reader, members in content.sequences.items()}
 
     def told(reader: str, place: int) -> None:
         if place % 10 == 0 or place == totals[reader]:
             tell(f"{reader}: {place} of {totals[reader]}")
 
-    app = App(STUDY.value, content, tokens, store, told)
+    app = App(STUDY.value, content, tokens, store, told, Trouble(STUDY.value))
     interrupted = contextlib.suppress(KeyboardInterrupt)
     with contextlib.closing(listen(HOST.value, PORT.value)) as place, interrupted:
         config = uvicorn.Config(
@@ -70,6 +73,22 @@ def main():
         server.announce = lambda: say(place.getsockname(), store, tokens, totals)
         server.run(sockets=[place])
     tell("stopped; the same command goes on.")
+
+
+class Trouble:
+    """Tells what goes wrong, the same once a minute: pages try again each second."""
+
+    def __init__(self, folder: str):
+        self.folder, self.told_at = folder, {}
+
+    def __call__(self, line: str) -> None:
+        now = time.monotonic()
+        if now - self.told_at.get(line, -math.inf) > 60:
+            self.told_at[line] = now
+            tell(
+                f"{self.folder}: {line}; readers wait, their pages try again, and no "
+                "stored answer is lost."
+            )
 
 
 def tell(line: str) -> None:
@@ -97,6 +116,8 @@ def say(address, store: Store, tokens: dict, totals: dict) -> None:
     for reader, token in tokens.items():
         done = store.position(reader)
         tell(f"{reader}: {base}/r/{token}  ({done} of {totals[reader]} answered)")
+    if host in ("0.0.0.0", "::") and not URL.value:
+        tell(f"{host} is no address to open: give this machine's to --url.")
     if host not in ("127.0.0.1", "::1") and not (URL.value or "").startswith("https"):
         tell("not encrypted: whoever can listen on the way can read the links.")
     tell("Ctrl-C stops; nothing is lost.")

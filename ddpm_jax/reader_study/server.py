@@ -6,7 +6,6 @@ name, date, compression or cache tag is there to tell them apart.
 """
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -32,17 +31,21 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+HTML = "page.html"
 PAGE = {
-    "page.html": "text/html; charset=utf-8",
+    HTML: "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
+    "viewer.js": "text/javascript; charset=utf-8",
 }
 MOST_BYTES = 8192
 """Of an answer's body."""
+MOST_SECONDS = 1e9
 
 
 class App:
-    """`told(reader, place)` is called when an answer was stored."""
+    """`told(reader, place)` is called when an answer was stored, `trouble(line)` when
+    neither an answer nor an image could be had."""
 
     def __init__(
         self,
@@ -51,33 +54,38 @@ class App:
         tokens: Mapping[str, str],
         store: Store,
         told: Callable[[str, int], None] = lambda reader, place: None,
+        trouble: Callable[[str], None] = lambda line: None,
     ):
-        self.folder, self.study, self.store, self.told = folder, study, store, told
+        self.folder, self.study, self.store = folder, study, store
+        self.told, self.trouble = told, trouble
         self.readers = {token: reader for reader, token in tokens.items()}
         page = resources.files("ddpm_jax.reader_study") / "page"
         self.files = {name: (page / name).read_bytes() for name in PAGE}
 
     def starlette(self) -> Starlette:
         routes = [
-            Route("/page.{kind}", self.page_file),
+            *(Route(f"/{name}", self.page_file) for name in PAGE if name != HTML),
             Route("/r/{token}", self.page),
             Route("/r/{token}/state", self.state),
             Route("/r/{token}/image/{position:int}", self.image),
             Route("/r/{token}/answer", self.answer, methods=["POST"]),
         ]
-        handlers = {404: nothing, 405: nothing, Busy: busy, ClientDisconnect: nothing}
+        handlers = {
+            404: nothing,
+            405: nothing,
+            Busy: self.busy,
+            ClientDisconnect: nothing,
+        }
         return Starlette(routes=routes, exception_handlers=handlers)
 
     def page_file(self, request: Request) -> Response:
-        name = f"page.{request.path_params['kind']}"
-        if name not in ("page.css", "page.js"):
-            return nothing()
+        name = request.url.path.rsplit("/", 1)[1]
         return reply(self.files[name], PAGE[name])
 
     def page(self, request: Request) -> Response:
         if self._reader(request) is None:
             return nothing()
-        return reply(self.files["page.html"], PAGE["page.html"])
+        return reply(self.files[HTML], PAGE[HTML])
 
     def state(self, request: Request) -> Response:
         reader = self._reader(request)
@@ -95,7 +103,10 @@ class App:
         if position >= len(sequence):
             return nothing()
         self.store.show(reader, position)
-        data = image_path(self.folder, sequence[position].image).read_bytes()
+        try:
+            data = image_path(self.folder, sequence[position].image).read_bytes()
+        except OSError as error:
+            raise Busy(f"an image cannot be read: {error.strerror}") from None
         return reply(data, "application/octet-stream")
 
     async def answer(self, request: Request) -> Response:
@@ -117,7 +128,7 @@ class App:
             position, seconds = content["position"], content["seconds"]
             if type(position) is not int or not 0 <= position < len(sequence):
                 raise ValueError("position: out of range.")
-            if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
+            if type(seconds) not in (int, float) or not 0 <= seconds < MOST_SECONDS:
                 raise ValueError("seconds: expected a number from 0.")
             one = sequence[position]
             said, confidence = content["answer"], content["confidence"]
@@ -158,6 +169,11 @@ class App:
             ]
         return result
 
+    def busy(self, request: Request, error: Exception) -> Response:
+        """Not stored; the page tries again."""
+        self.trouble(str(error))
+        return JSONResponse({"error": "busy"}, 503, HEADERS | {"Retry-After": "1"})
+
     def _reader(self, request: Request) -> str | None:
         return self.readers.get(request.path_params["token"])
 
@@ -173,11 +189,6 @@ def answered(content: dict, status: int = 200) -> Response:
 def nothing(*_: object) -> Response:
     """The one answer to all that is not there, or is nobody's business."""
     return reply(b"Not here.\n", "text/plain; charset=utf-8", 404)
-
-
-def busy(request: Request, error: Exception) -> Response:
-    """Not stored; the page tries again."""
-    return JSONResponse({"error": "busy"}, 503, HEADERS | {"Retry-After": "1"})
 
 
 class Announced(uvicorn.Server):

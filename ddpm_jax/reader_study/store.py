@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ddpm_jax.reader_study.study import STUDY, Showing, Study
+
 TABLES = """
 CREATE TABLE IF NOT EXISTS shown (
   reader TEXT NOT NULL, position INTEGER NOT NULL, time REAL NOT NULL,
@@ -31,7 +33,8 @@ CREATE TRIGGER IF NOT EXISTS never_deleted BEFORE DELETE ON answers
 
 
 class Busy(Exception):
-    """The file is locked or full; nothing was stored, and it may work in a while."""
+    """The file is locked, full, gone or damaged; nothing was stored. A lock ends
+    by itself."""
 
 
 class Answer(NamedTuple):
@@ -54,15 +57,18 @@ class Store:
     """The answers of one study; safe from several threads and processes at once."""
 
     def __init__(self, path: str | Path, wait: float = 5.0):
-        self.path, self.wait = Path(path), wait
+        self.path, self.wait = Path(path).absolute(), wait
         try:
-            with self._open() as connection:
+            with self._open("rwc") as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.executescript(TABLES)
+                damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if damage != "ok":
+                    raise Busy("damaged")
         except (sqlite3.DatabaseError, Busy) as error:
             raise ValueError(
                 f"{path}: cannot be used for answers ({error}); expected a SQLite "
-                "file of this program on a local disk."
+                "file of this program, on a local disk, in a folder open to writing."
             ) from None
 
     def position(self, reader: str) -> int:
@@ -106,19 +112,39 @@ class Store:
         return [row._replace(answer=json.loads(row.answer)) for row in rows]
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """A connection of its own; Busy where the file cannot be used just now."""
+    def _open(self, mode: str = "rw") -> Iterator[sqlite3.Connection]:
+        """A connection of its own; Busy where the file cannot be used just now. Only
+        `rwc` makes one: in place of a file that was moved away, none is begun anew."""
+        address = f"{self.path.as_uri()}?mode={mode}"
         try:
             connection = sqlite3.connect(
-                self.path, timeout=self.wait, isolation_level=None
+                address, timeout=self.wait, isolation_level=None, uri=True
             )
             with contextlib.closing(connection):
                 connection.execute("PRAGMA synchronous = FULL")
                 yield connection
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             raise Busy(str(error)) from None
 
 
 def _position(connection: sqlite3.Connection, reader: str) -> int:
     query = "SELECT count(*) FROM answers WHERE reader = ?"
     return connection.execute(query, (reader,)).fetchone()[0]
+
+
+def answers_to(study: Study, store: Store) -> list[Answer]:
+    """All answers; ValueError where they cannot be read, or one is of another study."""
+    try:
+        found = store.answers()
+    except Busy as error:
+        raise ValueError(f"{store.path}: cannot be read now ({error}).") from None
+    for one in found:
+        sequence = study.sequences.get(one.reader, ())
+        if not (
+            one.position < len(sequence)
+            and sequence[one.position] == Showing(one.image, one.kind)
+        ):
+            raise ValueError(
+                f"{store.path}: answers of another study than the {STUDY} beside it."
+            )
+    return found

@@ -22,6 +22,7 @@ STUDY, READERS, IMAGES, ANSWERS, KEY = (
     *("study.json", "readers.json", "images", "answers.sqlite", "key.json"),
 )
 REAL_OR_SYNTHETIC, LABELS = PROTOCOLS = ("real_or_synthetic", "label_discrepancy")
+SEAL = "sha256"
 TRAINING, COUNTED, REPEAT = "training", "counted", "repeat"
 REAL, SYNTHETIC = TRUTHS = ("real", "synthetic")
 AGREES, DIFFERS, UNSURE = VERDICTS = ("agrees", "differs", "cannot tell")
@@ -50,6 +51,12 @@ class Study:
     feedback: Mapping[str, str]
     sequences: Mapping[str, tuple[Showing, ...]]
     version: int = VERSION
+
+    @property
+    def images(self) -> list[str]:
+        """All that some reader sees, by name."""
+        shown = (one.image for members in self.sequences.values() for one in members)
+        return sorted(set(shown))
 
     def to_json(self) -> dict:
         return dataclasses.asdict(self)
@@ -108,6 +115,13 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def seal(content: Mapping) -> dict:
+    """With the SHA-256 of all else, by which `load` sees that a file was edited."""
+    rest = {name: value for name, value in content.items() if name != SEAL}
+    text = json.dumps(rest, sort_keys=True).encode()
+    return rest | {SEAL: hashlib.sha256(text).hexdigest()}
+
+
 def load(folder: str | Path) -> Study:
     """The study of a folder; ValueError where there is none, or not all of it."""
     content = _read(Path(folder) / STUDY)
@@ -117,15 +131,21 @@ def load(folder: str | Path) -> Study:
                 f"{folder}: study version {content['version']!r}; this program reads "
                 f"{VERSION}."
             )
-        study = Study.from_json(content)
+        if seal(content)[SEAL] != content[SEAL]:
+            raise ValueError(
+                f"{Path(folder) / STUDY}: changed since it was designed; copy the "
+                "folder of the design again."
+            )
+        study = Study.from_json(
+            {name: value for name, value in content.items() if name != SEAL}
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{Path(folder) / STUDY}: not a study ({type(error).__name__}); design it "
             "again."
         ) from None
     length = study.height * study.width * 2
-    images = {one.image for members in study.sequences.values() for one in members}
-    for image in sorted(images):
+    for image in study.images:
         path = image_path(folder, image)
         if not path.is_file() or path.stat().st_size != length:
             raise ValueError(
@@ -164,6 +184,13 @@ def load_key(folder: str | Path, private: str | Path) -> dict[str, Truth]:
     if not same:
         raise ValueError(
             f"{path}: the key of another study, or {Path(folder) / STUDY} was changed."
+        )
+    missing = [image for image in load(folder).images if image not in truths]
+    wrong = [image for image, one in truths.items() if one.truth not in TRUTHS]
+    if missing or wrong:
+        raise ValueError(
+            f"{path}: changed since it was designed ({len(missing)} images missing, "
+            f"{len(wrong)} neither {' nor '.join(TRUTHS)})."
         )
     return truths
 

@@ -1,9 +1,10 @@
 """The files of a design: what is shown is in OUT, what it is in the private folder."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ def write(
         file.write_bytes(np.ascontiguousarray(image, "<u2").tobytes())
         os.utime(file, (SAME_TIME, SAME_TIME))
     content = new_study(rng, plan, names, image.shape)
-    study.write_private(out / study.STUDY, content.to_json())
+    study.write_private(out / study.STUDY, study.seal(content.to_json()))
     tokens = {reader: study.new_token() for reader in plan.readers}
     study.write_private(out / study.READERS, tokens)
     return dict(zip(names, shown, strict=True))
@@ -130,6 +131,24 @@ def _words(field, value) -> str:
     if field.kind == "categorical":
         return value
     return " ".join(filter(None, (f"{value:g}", field.unit)))
+
+
+@contextlib.contextmanager
+def whole(*folders: Path) -> Iterator[list[Path]]:
+    """A folder beside each, to be filled; they take the places of `folders`, in this
+    order, once all is written. Until then and after an error nothing there changes."""
+    pending = [one.with_name(f".{one.name}.partial") for one in folders]
+    try:
+        yield pending
+        for made, folder in zip(pending, folders, strict=True):
+            if folder.exists():
+                shutil.rmtree(folder)
+            made.replace(folder)
+    except OSError as error:
+        raise ValueError(f"{folders[-1]}: not written ({error.strerror}).") from None
+    finally:
+        for made in pending:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def fresh(folder: Path) -> None:

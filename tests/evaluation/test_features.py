@@ -95,6 +95,104 @@ def test_what_is_no_network_is_one_line(network, tmp_path):
         features.of_onnx(str(tmp_path / "text.onnx"), None)
 
 
+def save(path, inputs, nodes, outputs, dtype="FLOAT"):
+    """An ONNX file of these (name, shape) inputs and outputs."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper
+
+    kind = getattr(TensorProto, dtype)
+    named = [
+        [helper.make_tensor_value_info(name, kind, shape) for name, shape in part]
+        for part in (inputs, outputs)
+    ]
+    graph = helper.make_graph(
+        [helper.make_node(*node[:3], **node[3]) for node in nodes], "net", *named
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    return str(path)
+
+
+POOL = [("GlobalAveragePool", ["x"], ["y"], {})]
+
+
+def test_a_fixed_batch_is_filled_up_and_an_open_shape_is_theirs(tmp_path, pixels):
+    """As DINOv2's files have them: one image at a time, or any number of any size."""
+    expected = features.to_colour(pixels, 16).mean((2, 3)) / 255
+    shapes = [2, 3, 16, 16], ["n", "c", "h", "w"]
+    for i, shape in enumerate(shapes):
+        out = [*shape[:2], 1, 1]
+        path = save(tmp_path / f"{i}.onnx", [("x", shape)], POOL, [("y", out)])
+        found = features.of_onnx(path, None).features(images(pixels), advance)
+        np.testing.assert_allclose(found, expected, 1e-5)
+    sized = features.of_onnx(path, None, "none", 32)
+    found = sized.features(images(pixels), advance)
+    larger = features.to_colour(pixels, 32).mean((2, 3)) / 255
+    np.testing.assert_allclose(found, larger, 1e-5)
+    assert sized.identity != features.of_onnx(path, None).identity
+
+
+@pytest.mark.parametrize("dtype", ["FLOAT16", "DOUBLE"])
+def test_other_floats_are_taken(tmp_path, pixels, dtype):
+    shape = ["n", 1, "h", "w"]
+    nodes = [("Identity", ["x"], ["y"], {})]
+    path = save(tmp_path / "a.onnx", [("x", shape)], nodes, [("y", shape)], dtype)
+    found = features.of_onnx(path, None).features(images(pixels), advance)
+    expected = features.to_colour(pixels, 16)[:, 0].reshape(5, -1) / 255
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, 2e-3, 1e-3)
+
+
+@pytest.mark.parametrize(
+    "inputs, nodes, outputs, said",
+    [
+        ([("x", ["n", 4, 8, 8])], POOL, [("y", ["n", 4, 1, 1])], "expected one input"),
+        ([("x", ["n", 3, 8, 9])], POOL, [("y", ["n", 3, 1, 1])], "expected one input"),
+        ([("x", ["n", 3])], [("Identity", ["x"], ["y"], {})], [("y", ["n", 3])], "one"),
+        (
+            [("x", ["n", 3, 8, 8]), ("z", ["n", 3, 8, 8])],
+            [("Add", ["x", "z"], ["y"], {})],
+            [("y", ["n", 3, 8, 8])],
+            "of 2; expected one input",
+        ),
+        (
+            [("x", ["n", 3, 8, 8])],
+            [("ReduceMean", ["x"], ["y"], {"axes": [0]})],
+            [("y", [1, 3, 8, 8])],
+            r"of shape \[1, 3, 8, 8\] for 5 images",
+        ),
+        (
+            [("x", ["n", 3, 64, 64])],
+            [("Identity", ["x"], ["y"], {})],
+            [("y", ["n", 3, 64, 64])],
+            "at most 8192 numbers",
+        ),
+        (
+            [("x", ["n", 3, 8, 8])],
+            [("Log", ["x"], ["l"], {}), ("Neg", ["l"], ["y"], {})],
+            [("y", ["n", 3, 8, 8])],
+            "not finite",
+        ),
+        (
+            [("x", ["n", 3, "h", "w"])],
+            [("SpaceToDepth", ["x"], ["y"], {"blocksize": 14})],
+            [("y", ["n", "c", "a", "b"])],
+            "fails on 5 images of 16 px.*--feature_size",
+        ),
+    ],
+    ids=["channels", "oblong", "flat", "two", "batch", "large", "infinite", "patches"],
+)
+def test_networks_that_do_not_fit_are_one_line(
+    tmp_path, pixels, inputs, nodes, outputs, said
+):
+    path = save(tmp_path / "net.onnx", inputs, nodes, outputs)
+    dark = pixels.copy()
+    dark[0] = 0
+    with pytest.raises(ValueError, match=said):
+        features.of_onnx(path, None).features(images(dark), advance)
+
+
 def test_inception_says_where_its_weights_come_from(tmp_path):
     with pytest.raises(ValueError, match="--weights not given.*https://github.com"):
         features.of_inception(None)

@@ -118,7 +118,7 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, wait: float = 5.0):
+def serving(folder: Path, wait: float = 5.0, trouble=print):
     """The server of a study in a thread: reader -> Client."""
     import uvicorn
 
@@ -127,7 +127,8 @@ def serving(folder: Path, wait: float = 5.0):
 
     content = study.load(folder)
     tokens = study.load_tokens(folder, content)
-    app = App(folder, content, tokens, Store(folder / study.ANSWERS, wait))
+    store = Store(folder / study.ANSWERS, wait)
+    app = App(folder, content, tokens, store, trouble=trouble)
     server = uvicorn.Server(
         uvicorn.Config(app.starlette(), log_level="error", server_header=False)
     )

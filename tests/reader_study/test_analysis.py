@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from ddpm_jax.reader_study import analysis, study
+from ddpm_jax.reader_study import analysis, report, study
 from ddpm_jax.reader_study import statistics as st
 from ddpm_jax.reader_study.store import Answer, Store
 from tests.reader_study.conftest import FORMS
@@ -235,7 +235,7 @@ def test_discrepancies_planted_ones_and_what_cannot_be_told(
 
 
 @pytest.mark.parametrize("protocol", FORMS)
-def test_a_study_that_is_not_finished(analyse, fresh_study, protocol):
+def test_a_study_that_is_not_finished(analyse, fresh_study, tmp_path, protocol):
     folder = fresh_study(protocol)
     assert_refused(analyse(folder), 1, "answers.sqlite", "nobody has read yet")
     members = study.load(folder).sequences["anna"]
@@ -251,6 +251,41 @@ def test_a_study_that_is_not_finished(analyse, fresh_study, protocol):
     assert_refused(analyse(folder), 1, "anna 5 of", "ben 0 of", "--partial")
     result = analyse(folder, "--partial")
     assert result.status == 0, result.err
+    total = len(members)
+    page = (tmp_path / "result" / "report.html").read_text()
+    assert f"Not finished: anna 5 of {total}, ben 0 of {total}." in page
+    assert "1 reader, 3 answers that count. " in page
+
+
+def test_who_only_practised_takes_nothing_from_the_others():
+    """Two have finished, the third has seen practice images: the figures of all are
+    those of the two."""
+    answers, truth = observers({"anna": 0.7, "ben": 0.6}, count=20)
+    practice = answers[0]._replace(reader="carl", kind=study.TRAINING)
+    figures, more = (
+        analysis.real_or_synthetic(list_, truth, np.random.default_rng(0))
+        for list_ in (answers, [*answers, practice])
+    )
+    assert repr(figures) == repr(more)
+    assert figure(more, "all readers", "accuracy").total == 2 * len(truth)
+
+
+def test_a_report_takes_every_name_and_says_what_was_found():
+    names = ("_anna", "a$b$ <i>", "c")
+    answers, truth = observers(dict(zip(names, (0.9, 0.5, 0.5), strict=True)), count=40)
+    figures = analysis.real_or_synthetic(answers, truth, np.random.default_rng(0))
+    sequences = {
+        who: tuple(study.Showing(a.image, a.kind) for a in answers if a.reader == who)
+        for who in names
+    }
+    made = study.Study(FORMS[0], 4, 4, 256, (), {}, {}, sequences)
+    page = report.render(made, figures, answers, analysis.curves(answers, truth))
+    assert "3 readers, 240 answers that count and 60 to repeated images. " in page
+    assert "Not finished" not in page and "<i>" not in page
+    roc = page[page.index("ROC curve") :]
+    assert "_anna" in roc and "a$b$ &lt;i" in roc
+    assert page.count("differs from guessing, p &lt; 0.001") == 1
+    assert page.count("does not differ from guessing, p = ") == 2
 
 
 def test_the_key_of_another_study(analyse, fresh_study):
@@ -260,6 +295,9 @@ def test_the_key_of_another_study(analyse, fresh_study):
     content = json.loads(key.read_text())
     key.write_text(json.dumps(content | {"study_sha256": "0"}))
     assert_refused(analyse(folder), 1, "the key of another study")
+    left = dict(list(content["truth"].items())[1:])
+    key.write_text(json.dumps(content | {"truth": left}))
+    assert_refused(analyse(folder), 1, "changed since", "1 images missing")
     key.write_text("[]")
     assert_refused(analyse(folder), 1, "not the key of a study")
     shutil.rmtree(key.parent)

@@ -14,6 +14,7 @@ from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.reader_study import blinding, draw, pixels, selection, study, writing
 from ddpm_jax.reader_study.material import Candidate
 
+NOT = "not in view"
 PLAIN = pixels.Path(bits=8, floor=0.02, frame=0.0, corners=0.0, cover=False)
 
 
@@ -288,6 +289,21 @@ def test_a_planted_label_is_another_value_of_a_known_field():
     row = {"view": "AP", "side": None, "age": 60.0}
     names = ("view", "side", "age")
     rng = np.random.default_rng(0)
-    found = {draw.planted(rng, row, PELVIS, names) for _ in range(50)}
+    found = {draw.planted(rng, row, PELVIS, names, frozenset()) for _ in range(50)}
     assert found == {("view", "lateral"), ("view", "oblique")}
-    assert draw.planted(rng, {"age": 60.0}, PELVIS, names) is None
+    assert draw.planted(rng, {"age": 60.0}, PELVIS, names, frozenset()) is None
+
+
+def test_a_planted_label_does_not_contradict_the_others():
+    """A claim that no image ever bears would be found with the eyes shut."""
+    right = {"side": "right", "prosthesis_right": "yes", "prosthesis_left": NOT}
+    left = {"side": "left", "prosthesis_right": NOT, "prosthesis_left": "no"}
+    rows = [right, right | {"prosthesis_right": "no"}, left]
+    seen = draw.seen_together(
+        [Candidate(i, "", row, None) for i, row in enumerate(rows)]
+    )
+    rng = np.random.default_rng(0)
+    found = {draw.planted(rng, right, PELVIS, PELVIS.names, seen) for _ in range(50)}
+    assert found == {("prosthesis_right", "no")}
+    assert draw.planted(rng, left, PELVIS, PELVIS.names, seen) is None
+    assert draw.planted(rng, left, PELVIS, ["side"], seen) is not None

@@ -2,7 +2,6 @@
 
 import csv
 import random
-import shutil
 import threading
 
 import pytest
@@ -11,27 +10,7 @@ from ddpm_jax.reader_study import study
 from ddpm_jax.reader_study.store import Store
 from tests.reader_study.conftest import FORMS, Process, serving
 
-CHROMIUM = next(
-    (
-        found
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (found := shutil.which(name))
-    ),
-    None,
-)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 @pytest.fixture
@@ -39,8 +18,10 @@ def tab(browser):
     """tab(link) is a page of its own; no error may reach its console."""
     wrong, contexts = [], []
 
-    def open_tab(link: str, **size):
-        context = browser.new_context(viewport=size or {"width": 1280, "height": 800})
+    def open_tab(link: str, touch: bool = False, **size):
+        context = browser.new_context(
+            viewport=size or {"width": 1280, "height": 800}, has_touch=touch
+        )
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -254,6 +235,70 @@ def test_everything_fits_the_screen(tab, fresh_study, protocol, width, height):
         assert viewer["height"] == height and viewer["width"] > 0.7 * width
         scroll = "() => document.getElementById('panel').scrollHeight"
         assert page.evaluate(scroll) <= height
+
+
+@pytest.mark.parametrize("width, height", [(820, 1180), (390, 844)])
+def test_held_upright_the_image_is_above_the_question(tab, fresh_study, width, height):
+    with serving(fresh_study()) as clients:
+        page = tab(link(clients["anna"]), touch=True, width=width, height=height)
+        begin(page)
+        viewer = page.locator("#viewer").bounding_box()
+        assert viewer["width"] == width and viewer["height"] > 0.45 * height
+        panel = page.locator("#panel").bounding_box()
+        assert panel["y"] >= viewer["y"] + viewer["height"]
+        for part in ("#choose-real", "#sure-5", "#next", "#pause"):
+            box = page.locator(part).bounding_box()
+            assert box["y"] + box["height"] <= height and box["height"] >= 40
+
+
+def test_a_pause_covers_the_image_and_stops_the_clock(tab, fresh_study):
+    folder = fresh_study()
+    with serving(folder) as clients:
+        page = tab(link(clients["anna"]))
+        begin(page)
+        page.keyboard.press("r")
+        page.keyboard.press("p")
+        page.wait_for_selector("text=Paused")
+        centre = "() => document.elementFromPoint(300, 300).closest('#cover') !== null"
+        assert page.evaluate(centre)
+        page.keyboard.press("s")  # nothing is answered behind the cover
+        page.wait_for_timeout(3000)
+        page.keyboard.press("Enter")
+        reading(page, 0)
+        assert not page.evaluate(centre)
+        page.keyboard.press("4")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body[data-phase=told]")
+    (one,) = Store(folder / study.ANSWERS).answers()
+    assert (one.answer, one.confidence) == ("real", 4)
+    assert 0 < one.seconds < 3 < one.time - one.shown
+
+
+def test_fingers_change_the_window_and_zoom(tab, fresh_study):
+    with serving(fresh_study()) as clients:
+        page = tab(link(clients["anna"]), touch=True, width=820, height=1180)
+        begin(page)
+        device = page.context.new_cdp_session(page)
+
+        def fingers(kind, *places):
+            points = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(places)]
+            device.send(
+                "Input.dispatchTouchEvent", {"type": kind, "touchPoints": points}
+            )
+
+        fingers("touchStart", (400, 300))
+        fingers("touchMove", (300, 300))
+        fingers("touchEnd")
+        page.wait_for_selector("#window:not(:empty)")
+        told = page.text_content("#window")
+        assert told.startswith("100 %") and "width 100" not in told
+        page.click("#reset")
+        page.wait_for_selector("#window:empty", state="attached")
+        fingers("touchStart", (380, 300), (420, 300))
+        fingers("touchMove", (300, 300), (500, 300))
+        fingers("touchEnd")
+        told = page.text_content("#window")
+        assert told.startswith("500 %") and "width 100" in told
 
 
 def test_the_truth_is_nowhere_in_the_page(tab, fresh_study):

@@ -89,6 +89,44 @@ def test_a_seed_makes_it_again_with_other_links(designed, real, synthetic, tmp_p
     assert not set(tokens[0].values()) & set(tokens[1].values())
 
 
+def test_without_a_seed_nobody_can_make_it_again_but_who_has_the_key(design, tmp_path):
+    """Seed 0 would give names and orders, and so the truth, to who reads this code."""
+    studies, seeds = [], []
+    for i in range(2):
+        made = design(f"--out={tmp_path / str(i)}", seeded=False)
+        assert made.status == 0, made.err
+        assert "guessed" not in made.out
+        studies.append((tmp_path / str(i) / study.STUDY).read_bytes())
+        key = json.loads((tmp_path / f"{i}.private" / study.KEY).read_text())
+        seeds.append(key["settings"]["seed"])
+    assert studies[0] != studies[1] and min(seeds) > 2**64
+    again = design(f"--out={tmp_path / 'again'}", f"--seed={seeds[0]}")
+    assert again.status == 0 and "guessed" not in again.out
+    assert (tmp_path / "again" / study.STUDY).read_bytes() == studies[0]
+
+
+def test_a_seed_that_can_be_guessed_is_said_to_be(design):
+    assert "can be guessed" in design("--seed=7").out
+
+
+def test_a_design_that_ends_early_leaves_what_was_there(design, tmp_path, monkeypatch):
+    """A full disk after the images: the older study stands, and no half new one."""
+    assert design().status == 0
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ddpm_jax.reader_study.writing.write_sheet", full)
+    result = design("--seed=6", "--overwrite")
+    last = result.err.strip().splitlines()[-1]
+    assert result.status == 1 and last.startswith("error: ")
+    assert f"{tmp_path / 'out'}: not written (No space left" in last
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    monkeypatch.undo()
+    assert design("--seed=6", "--overwrite").status == 0
+
+
 def test_what_nobody_else_may_read(designed):
     private = designed / f"{FORMS[0]}.private"
     assert private.stat().st_mode & 0o777 == 0o700
@@ -103,8 +141,9 @@ def test_what_nobody_else_may_read(designed):
 
 @pytest.fixture
 def design(command, real, synthetic, tmp_path):
-    def run(*flags, protocol=FORMS[0], folder=None):
+    def run(*flags, protocol=FORMS[0], folder=None, seeded=True):
         given = arguments(protocol, real, folder or synthetic, tmp_path / "out")
+        given = [f for f in given if seeded or not f.startswith("--seed")]
         return command("ddpm_jax.reader_study.design", *given, *flags)
 
     return run

@@ -8,11 +8,13 @@ import shutil
 import sqlite3
 import threading
 import time
+from urllib.parse import urljoin
 
 import numpy as np
 import pytest
 
 from ddpm_jax.evaluation.statistics import auc
+from ddpm_jax.reader_study import serve as serve_command
 from ddpm_jax.reader_study import study
 from ddpm_jax.reader_study.store import Store
 from tests.reader_study.conftest import FORMS, Client, Process, serving
@@ -20,6 +22,7 @@ from tests.reader_study.test_store import answer
 from tests.test_command_line import assert_refused
 
 SAID = ("real", "synthetic")
+SCRIPTS = ("page.css", "page.js", "viewer.js")
 
 
 def say(folder, position, reader="anna"):
@@ -43,7 +46,8 @@ def test_replies_hold_nothing_of_the_truth(fresh_study, protocol):
     told, shapes, lengths = [], set(), set()
     with serving(folder) as clients:
         anna = clients["anna"]
-        files = [anna.get(), anna.ask("GET", "/page.js"), anna.ask("GET", "/page.css")]
+        files = [anna.get(), *(anna.ask("GET", f"/{name}") for name in SCRIPTS)]
+        assert {status for status, _, _ in files} == {200}
         for position in range(len(sequence)):
             state, image = anna.get("/state"), anna.get(f"/image/{position}")
             reply = anna.answer(position, say(folder, position))
@@ -68,6 +72,17 @@ def test_replies_hold_nothing_of_the_truth(fresh_study, protocol):
     for image, one in truth.items():
         assert image.encode() not in everything
         assert one.source.encode() not in everything
+
+
+def test_the_page_may_lie_below_a_path(fresh_study):
+    """Behind a proxy at https://host/study: nothing is asked for outside of it."""
+    with serving(fresh_study()) as clients:
+        page = clients["anna"].get()[2].decode()
+    asked = [a for a in re.findall(r'(?:href|src)="([^"]+)"', page) if a != "data:,"]
+    place = "https://host/study/r/token"
+    assert [urljoin(place, a) for a in asked] == [
+        f"https://host/study/{name}" for name in ("page.css", "viewer.js", "page.js")
+    ]
 
 
 def test_pixels_are_those_of_the_study(fresh_study):
@@ -194,6 +209,7 @@ GOOD = {"position": 0, "answer": "real", "confidence": 3, "seconds": 1}
         (GOOD | {"position": 0.0}, 400),
         (GOOD | {"position": 10**9}, 400),
         (GOOD | {"seconds": -1}, 400),
+        (GOOD | {"seconds": 10**400}, 400),
         (json.dumps(GOOD).replace('"seconds": 1', '"seconds": NaN').encode(), 400),
         ({k: v for k, v in GOOD.items() if k != "seconds"}, 400),
     ],
@@ -233,6 +249,38 @@ def test_a_locked_file_is_waited_for(fresh_study):
         other.close()
         assert anna.answer(0, "real")[0] == 200
     assert len(Store(folder / study.ANSWERS).answers()) == 1
+
+
+@pytest.mark.parametrize("gone", ["the image", "the answers", "all"])
+def test_what_is_taken_away_is_told_and_waited_for(fresh_study, gone):
+    """One line for whoever serves, 503 for who reads; nothing is begun anew in its
+    place, and once it is back, all goes on."""
+    folder, lines = fresh_study(), []
+    what = {
+        "the image": folder / study.IMAGES,
+        "the answers": folder / study.ANSWERS,
+        "all": folder,
+    }[gone]
+    away = folder.with_name("away")
+    with serving(folder, trouble=lines.append) as clients:
+        anna = clients["anna"]
+        assert anna.answer(0, "real")[0] == 200
+        what.rename(away)
+        for _ in range(2):
+            assert anna.get("/image/1")[0] == 503
+        assert not what.exists() and len(lines) == 2
+        away.rename(what)
+        assert anna.get("/image/1")[0] == 200
+        assert anna.answer(1, "real")[0] == 200
+    assert [a.position for a in Store(folder / study.ANSWERS).answers()] == [0, 1]
+
+
+def test_trouble_is_told_once_a_minute(capsys):
+    trouble = serve_command.Trouble("study")
+    for line in ("locked", "locked", "full", "locked"):
+        trouble(line)
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(";")[0] for line in told] == ["study: locked", "study: full"]
 
 
 def test_a_server_killed_at_random_loses_and_doubles_nothing(fresh_study):
@@ -310,14 +358,31 @@ def break_it(folder, how):
         (folder / study.STUDY).write_text("{")
     elif how == "version":
         (folder / study.STUDY).write_text(json.dumps(made | {"version": 9}))
+    elif how == "edited":
+        text = (folder / study.STUDY).read_text()
+        (folder / study.STUDY).write_text(text.replace('"counted"', '"training"', 1))
     elif how == "no study":
         (folder / study.STUDY).write_text("[]")
     elif how == "short token":
         (folder / study.READERS).write_text('{"anna": "1", "ben": "2"}')
     elif how == "reader gone":
         (folder / study.READERS).write_text(json.dumps({"anna": "x" * 32}))
+    elif how == "answers of another":
+        Store(folder / study.ANSWERS).add(answer(0))
+    elif how == "damaged":
+        damage(folder)
     else:
         (folder / study.ANSWERS).write_text("this is no database" * 99)
+
+
+def damage(folder):
+    """A file of answers whose first page is whole and whose others are not."""
+    store = Store(folder / study.ANSWERS)
+    for position in range(30):
+        store.add(answer(position))
+    content = store.path.read_bytes()
+    assert len(content) > 2 * 4096
+    store.path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
 
 
 @pytest.mark.parametrize(
@@ -330,7 +395,10 @@ def break_it(folder, how):
         ("no study", ["not a study", "design it again"]),
         ("short token", ["readers.json", "22 or more characters"]),
         ("reader gone", ["readers.json", "anna, ben"]),
+        ("edited", ["study.json", "changed since it was designed"]),
         ("answers", ["answers.sqlite", "cannot be used for answers"]),
+        ("answers of another", ["answers.sqlite", "answers of another study"]),
+        ("damaged", ["answers.sqlite", "cannot be used for answers", "damaged"]),
     ],
 )
 def test_folders_that_cannot_be_served(serve, fresh_study, how, parts):

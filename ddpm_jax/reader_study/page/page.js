@@ -10,7 +10,7 @@ let upcoming = null;    // the same of the next one, once this one is answered
 let grey = null;        // Uint16Array of the image that is shown
 let view = null;        // zoom, offset and window
 let said = null;        // the answer that is being given
-let sending = false, ended = false, cover = null, clock = null;
+let sending = false, ended = false, paused = false, cover = null, clock = null;
 
 // ---- talking to the server ----
 
@@ -72,7 +72,7 @@ async function send() {
   refill();
   const body = JSON.stringify({
     position: state.position, answer: said.answer, confidence: said.confidence,
-    seconds: clock() / 1000,
+    seconds: clock.end() / 1000,
   });
   const practised = state.position < state.practice;
   const headers = { "Content-Type": "application/json" };
@@ -85,150 +85,35 @@ async function send() {
   next();
 }
 
-// ---- time: only while the page is visible ----
+// ---- time: only while the image is visible ----
 
 function stopwatch() {
-  let total = 0, since = document.hidden ? null : performance.now();
+  let total = 0, since = null;
   const flip = () => {
-    if (since !== null) total += performance.now() - since;
-    since = document.hidden ? null : performance.now();
+    const now = performance.now();
+    if (since !== null) total += now - since;
+    since = document.hidden || paused ? null : now;
   };
-  document.addEventListener("visibilitychange", flip);
-  return () => {
+  const end = () => {
     flip();
     document.removeEventListener("visibilitychange", flip);
     return total;
   };
+  document.addEventListener("visibilitychange", flip);
+  flip();
+  return { flip, end };
 }
 
-// ---- the image ----
-
-function decode(data) {
-  const bytes = new DataView(data), out = new Uint16Array(data.byteLength / 2);
-  for (let i = 0; i < out.length; i++) out[i] = bytes.getUint16(2 * i, true);
-  return out;
-}
-
-function fresh() {
-  return { zoom: 1, x: 0, y: 0, low: 0, high: state.levels - 1, invert: false };
-}
-
-function paint() {
-  const { width, height, levels } = state;
-  picture.width = width;
-  picture.height = height;
-  const brush = picture.getContext("2d"), image = brush.createImageData(width, height);
-  const span = Math.max(1, view.high - view.low), shade = new Uint8ClampedArray(levels);
-  for (let i = 0; i < levels; i++) {
-    const value = 255 * (i - view.low) / span;
-    shade[i] = view.invert ? 255 - value : value;
-  }
-  const pixels = new Uint32Array(image.data.buffer);
-  const words = Uint32Array.from(shade, (s) => 0xff000000 | (s * 0x010101));
-  for (let i = 0; i < grey.length; i++) pixels[i] = words[grey[i]];
-  brush.putImageData(image, 0, 0);
-  draw();
-}
-
-function fit() {
-  const gap = 16 * devicePixelRatio;
-  return Math.min((canvas.width - gap) / state.width,
-                  (canvas.height - gap) / state.height);
-}
-
-function draw() {
-  const box = canvas.getBoundingClientRect();
-  const w = Math.round(box.width * devicePixelRatio);
-  const h = Math.round(box.height * devicePixelRatio);
-  if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
-  brush.fillStyle = "#000";
-  brush.fillRect(0, 0, w, h);
-  at("window").textContent = "";
-  if (!grey) return;
-  const scale = fit() * view.zoom;
-  brush.imageSmoothingEnabled = true;
-  brush.imageSmoothingQuality = "high";
-  brush.drawImage(picture, w / 2 + view.x - scale * state.width / 2,
-    h / 2 + view.y - scale * state.height / 2, scale * state.width,
-    scale * state.height);
-  const centre = 100 * (view.low + view.high) / 2 / (state.levels - 1);
-  const width = 100 * (view.high - view.low) / (state.levels - 1);
-  const changed = view.zoom !== 1 || Math.round(width) !== 100 ||
-    Math.round(centre) !== 50;
-  if (changed) {
-    at("window").textContent = `${Math.round(100 * view.zoom)} % · ` +
-      `centre ${Math.round(centre)} · width ${Math.round(width)}`;
-  }
-}
-
-function zoom(factor, x, y) {
-  if (!grey) return;
-  const before = view.zoom;
-  view.zoom = Math.min(16, Math.max(1, view.zoom * factor));
-  const ratio = view.zoom / before;
-  view.x = x - (x - view.x) * ratio;
-  view.y = y - (y - view.y) * ratio;
-  keep();
-  draw();
-}
-
-function keep() {
-  const scale = fit() * view.zoom;
-  const x = Math.max(0, (scale * state.width - canvas.width) / 2 + canvas.width / 4);
-  const y = Math.max(0, (scale * state.height - canvas.height) / 2 + canvas.height / 4);
-  view.x = view.zoom === 1 ? 0 : Math.max(-x, Math.min(x, view.x));
-  view.y = view.zoom === 1 ? 0 : Math.max(-y, Math.min(y, view.y));
-}
-
-canvas.addEventListener("wheel", (event) => {
-  event.preventDefault();
-  const box = canvas.getBoundingClientRect();
-  zoom(Math.exp(-Math.max(-200, Math.min(200, event.deltaY)) / 400),
-    (event.clientX - box.left) * devicePixelRatio - canvas.width / 2,
-    (event.clientY - box.top) * devicePixelRatio - canvas.height / 2);
-}, { passive: false });
-
-let drag = null;
-canvas.addEventListener("pointerdown", (event) => {
-  if (!grey) return;
-  canvas.setPointerCapture(event.pointerId);
-  canvas.classList.add("moving");
-  const level = event.button === 2 || event.shiftKey;
-  drag = { x: event.clientX, y: event.clientY, level, from: { ...view } };
-});
-canvas.addEventListener("pointermove", (event) => {
-  if (!drag || !grey) return;
-  const dx = event.clientX - drag.x, dy = event.clientY - drag.y;
-  if (drag.level) {
-    const range = state.levels - 1, was = drag.from;
-    const width = Math.max(range / 50, Math.min(2 * range,
-      (was.high - was.low) * Math.exp(dx / 300)));
-    const centre = Math.max(0, Math.min(range,
-      (was.high + was.low) / 2 + dy / 600 * range));
-    view.low = centre - width / 2;
-    view.high = centre + width / 2;
-    requestAnimationFrame(() => grey && paint());
-  } else {
-    view.x = drag.from.x + dx * devicePixelRatio;
-    view.y = drag.from.y + dy * devicePixelRatio;
-    keep();
-    draw();
-  }
-});
-for (const name of ["pointerup", "pointercancel"]) {
-  canvas.addEventListener(name, () => {
-    drag = null;
-    canvas.classList.remove("moving");
+function pause() {
+  if (!open()) return;
+  paused = true;
+  clock.flip();
+  show("Paused", ["The image is covered and no time is counted.",
+    `${state.position} of ${state.total} answered, all stored.`], "Go on", () => {
+    paused = false;
+    clock.flip();
+    phase("reading");
   });
-}
-canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-canvas.addEventListener("dblclick", () => reset());
-addEventListener("resize", () => state && draw());
-
-function reset() {
-  if (!grey) return;
-  view = fresh();
-  paint();
 }
 
 // ---- the answer ----
@@ -415,8 +300,8 @@ function welcome() {
       "sure you are.",
     `There are ${left} images` + (state.practice ? `; the first ${state.practice} are ` +
       "practice and you are told what was right." : "."),
-    "There is no way back to an image. Every answer is stored at once: close this page " +
-      "whenever you like, and the same link goes on."];
+    "There is no way back to an image. Every answer is stored at once: pause, or close " +
+      "this page, whenever you like, and the same link goes on."];
   show(state.position ? "Welcome back" : "Reading study", lines,
     state.position ? "Go on" : "Begin", next);
 }
@@ -436,9 +321,10 @@ addEventListener("keydown", (event) => {
     sure(Number(key));
   } else if (key === "0") {
     reset();
-  } else if (key === "i" && grey) {
-    view.invert = !view.invert;
-    paint();
+  } else if (key === "i") {
+    invert();
+  } else if (key === "p") {
+    pause();
   } else if (key === "+" || key === "-") {
     zoom(key === "+" ? 1.25 : 0.8, 0, 0);
   } else if (labels()) {
@@ -462,4 +348,7 @@ for (let i = 1; i <= 5; i++) {
 }
 at("next").onclick = send;
 at("next").disabled = true;
+at("reset").onclick = reset;
+at("invert").onclick = invert;
+at("pause").onclick = pause;
 refresh().then(() => state && welcome());
