@@ -21,7 +21,7 @@ from ddpm_jax.conditions.numeric import check_seeds, finite
 from ddpm_jax.conditions.prompt import parse_prompt
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data.splits import parse_splits
-from ddpm_jax.outputs import dicom, folder, png, requests, work
+from ddpm_jax.outputs import claim, dicom, folder, png, requests, work
 from ddpm_jax.outputs.requests import Asked
 from ddpm_jax.outputs.table import Table, read_table
 from ddpm_jax.training import distributed
@@ -271,7 +271,7 @@ def main():
     table = read_table(CONDITIONS.value) if CONDITIONS.value else None
     distributed.initialize(DISTRIBUTED.value)
     job, source = make_job(table)
-    finished = work.lead(lambda: folder.begin(job, OVERWRITE.value), "begin")
+    finished = work.lead(lambda: claim.begin(job, OVERWRITE.value), "begin")
     if not finished:
         with preemptible():
             clock = work.make(job, source)

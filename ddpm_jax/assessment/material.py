@@ -19,7 +19,7 @@ from ddpm_jax.evaluation import groups, labeller
 from ddpm_jax.evaluation.images import Images, of_records
 from ddpm_jax.evaluation.labeller import Labeller, Reading
 from ddpm_jax.evaluation.store import Store
-from ddpm_jax.outputs import folder, reading, requests, work
+from ddpm_jax.outputs import claim, folder, reading, requests, work
 
 DEFAULT_COUNT = 1000
 LEAST_IMAGES = 20
@@ -171,7 +171,7 @@ class Material:
             kind="run" if asked.workdir else "sampler",
             batch=sampler.BATCH,
         )
-        if not folder.begin(job, asked.overwrite):
+        if not claim.begin(job, asked.overwrite):
             work.make(job, source)
             folder.finish(job)
         return self._read(reading.open_folder(str(job.out), self.schema))
