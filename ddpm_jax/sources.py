@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddpm_jax import build, runs, sampler
+from ddpm_jax.conditions.numeric import check_seeds
 from ddpm_jax.conditions.schema import Row, Schema
 from ddpm_jax.reverse import Reverse
 from ddpm_jax.types import Params
@@ -106,7 +107,7 @@ def images(
     weight = source.sampler.check_guidance(guidance)
     return sampler.in_batches(
         lambda seeds, cond: source.run(seeds, cond, weight),
-        sampler.check_seeds(seeds),
+        check_seeds(seeds),
         source.schema.encode(rows),
         batch,
     )
