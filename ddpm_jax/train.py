@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
@@ -27,6 +26,7 @@ from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data import pipeline, records
 from ddpm_jax.models.functional import Network
 from ddpm_jax.planner import utilization
+from ddpm_jax.sample_grid import SampleGrid
 from ddpm_jax.training import (
     best,
     distributed,
@@ -284,8 +284,12 @@ def run(
         split = sharding.split_batch(session.mesh)
         put = functools.partial(sharding.put, sharding=split)
         batches = pipeline.prefetch(data, put)
-        show = SampleGrid(prepared, workdir / "samples", writer, session.mesh)
-        distance = measuring_distance(session, prepared) if start < final else None
+        trained = config, schema, prepared.network
+        show = SampleGrid(*trained, workdir / "samples", writer, session.mesh)
+        distance = None
+        if validation.every(config) and start < final:
+            fields = prepared.manifest.schema
+            distance = validation.Distance(*trained, fields, workdir, session.mesh)
         kinds = [device.device_kind for device in jax.devices()]
         mfu_per_rate = utilization.mfu_per_rate(config, kinds)
         clock = monitoring.Clock(config.data.batch, mfu_per_rate)
@@ -340,51 +344,6 @@ def run(
             if due or showing or measuring:
                 clock.restart(number)
     return state, number, stopping
-
-
-def measuring_distance(
-    session: Session, prepared: Prepared
-) -> validation.Distance | None:
-    """None where the config asks for none."""
-    config = prepared.phase.config
-    if not validation.every(config):
-        return None
-    return validation.Distance(
-        config,
-        prepared.schema,
-        prepared.network,
-        prepared.manifest.schema,
-        session.workdir,
-        session.mesh,
-    )
-
-
-class SampleGrid:
-    """The same seeds and conditions at every step: a grid of what the average makes."""
-
-    def __init__(self, prepared: Prepared, folder: Path, writer, mesh):
-        config, schema = prepared.phase.config, prepared.schema
-        count = config.train.sample_count
-        drawn = pipeline.read_all(config.data.folder, config.data.split, schema, count)
-        rows = [schema.coarse(row) for row in schema.decode(drawn["cond"])]
-        self.captions = [schema.caption(row) for row in rows]
-        whole = sharding.replicated(mesh)
-        where = whole if len(rows) % mesh.size else sharding.split_batch(mesh)
-        seeds = np.arange(len(rows), dtype=np.uint32)
-        self.asked = sharding.put_whole((seeds, schema.encode(rows)), where)
-        self.guidance = sharding.put_whole(np.float32(config.sampler.guidance), whole)
-        sample = build.sampler(config, prepared.network, schema)
-        self.run = jax.jit(sample, out_shardings=whole)
-        self.ema = f"{config.sampler.ema:g}"
-        self.folder, self.writer = folder, writer
-        folder.mkdir(exist_ok=True)
-
-    def __call__(self, number: int, tracks) -> None:
-        images = np.asarray(self.run(tracks[self.ema], *self.asked, self.guidance))
-        if distributed.leads():
-            sheet = pictures.contact_sheet(images, self.captions)
-            sheet.save(self.folder / f"step_{number:07d}.png")
-            self.writer.write_images(number, {"samples": np.asarray(sheet)[..., None]})
 
 
 def main():
