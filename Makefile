@@ -130,7 +130,7 @@ minority: $(M)/shards/manifest.json
 	$(RUN) -m ddpm_jax.train --config configs/quickstart.py --workdir $(M)/run \
 	  --config.data.folder=$(M)/shards
 	$(RUN) -m ddpm_jax.evaluate --real $(M)/shards --workdir $(M)/run \
-	  --out $(M)/report --parts agreement,usefulness --count 2000 --epochs 100 \
+	  --out $(M)/report --parts agreement,usefulness --count 2000 \
 	  --fields prosthesis_right,prosthesis_left \
 	  --balance prosthesis_right,prosthesis_left
 

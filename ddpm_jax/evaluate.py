@@ -74,7 +74,11 @@ STEPS = flags.DEFINE_integer(
     "steps", None, "Sampler steps; default: the model's.", flag_values=FLAGS
 )
 EPOCHS = flags.DEFINE_integer(
-    "epochs", 6, "Epochs of the labeller.", lower_bound=1, flag_values=FLAGS
+    "epochs",
+    None,
+    "Epochs of the labeller; default: 6, and 1000 steps at least.",
+    lower_bound=1,
+    flag_values=FLAGS,
 )
 FIELDS = flags.DEFINE_list(
     "fields", [], "Fields to compare; default: all.", flag_values=FLAGS

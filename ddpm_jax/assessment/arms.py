@@ -7,7 +7,7 @@ from ddpm_jax.assessment.progress import bar
 from ddpm_jax.conditions.cells import Cells
 from ddpm_jax.conditions.cohort import Joint
 from ddpm_jax.data import records
-from ddpm_jax.evaluation import labeller, usefulness
+from ddpm_jax.evaluation import usefulness
 from ddpm_jax.evaluation.images import Images, join
 
 
@@ -22,7 +22,7 @@ def measure(material: Material) -> dict:
         "real + synthetic": join(real, made),
         "real + balanced synthetic": join(real, even),
     }
-    steps = labeller.steps_of(material.asked.epochs, len(real))
+    steps = material.labeller_steps
 
     def kept(name: str, images: Images, make) -> dict:
         inputs = {

@@ -25,7 +25,7 @@ class Asked:
     seed: int = 0
     guidance: float | None = None
     steps: int | None = None
-    epochs: int = 6
+    epochs: int | None = None
     fields: tuple[str, ...] = ()
     balance: tuple[str, ...] = ()
     features: str = "labeller"

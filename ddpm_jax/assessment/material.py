@@ -192,9 +192,13 @@ class Material:
 
     # ---- what was read of them ----
 
+    @property
+    def labeller_steps(self) -> int:
+        return labeller.steps_of(self.asked.epochs, len(self.train))
+
     @functools.cached_property
     def labeller(self) -> Labeller:
-        steps = labeller.steps_of(self.asked.epochs, len(self.train))
+        steps = self.labeller_steps
         inputs = {
             "images": self.train.identity,
             "schema": self.schema.to_json(),

@@ -43,12 +43,13 @@ def inputs_of(name: str, material: Material) -> dict:
         inputs |= {"features": material.extractor.name}
         inputs |= {"extractor": material.extractor.identity}
         if asked.features == "labeller":
-            inputs |= {"epochs": asked.epochs}
+            inputs |= {"labeller steps": material.labeller_steps}
     if name == "memorization":
         inputs |= {"training": material.training.identity}
         inputs |= {"loss": bool(asked.workdir)}
     if name in ("agreement", "usefulness"):
-        inputs |= {"epochs": asked.epochs, "fields": material.fields.names}
+        inputs |= {"labeller steps": material.labeller_steps}
+        inputs |= {"fields": material.fields.names}
         inputs |= {"train": material.train.identity}
     if name == "agreement":
         inputs |= {"labeller": material.labeller.identity}
@@ -63,7 +64,7 @@ def _pair(material: Material) -> Pair:
 
 
 def measure_fidelity(material: Material) -> dict:
-    found = fidelity.distances(_pair(material))
+    found = fidelity.distances(_pair(material), material.subgroups)
     return found | {"extractor": material.extractor.name}
 
 

@@ -8,7 +8,6 @@ from ddpm_jax.data import augment
 from ddpm_jax.data.records import Manifest
 
 
-
 def condition_schema(config) -> Schema:
     """The fields of `config.conditioning.fields`, in the order of their preset, then
     those that `config.conditioning.own_fields` declares."""

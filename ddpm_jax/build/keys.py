@@ -7,7 +7,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 
-
 def pick(table: Mapping, name, where: str):
     """table[name], or a ValueError that says what `where` may be."""
     if name not in table:

@@ -14,7 +14,6 @@ from ddpm_jax.models.ruvit import RUViT
 from ddpm_jax.models.unet import UNet
 from ddpm_jax.types import Denoiser, Schedule, Weight
 
-
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 MODELS = {"ruvit": RUViT, "unet": UNet}

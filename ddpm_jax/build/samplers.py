@@ -14,7 +14,6 @@ from ddpm_jax.data.records import Manifest
 from ddpm_jax.models.functional import Network
 from ddpm_jax.types import Denoiser
 
-
 TYPICAL_RANGE = (-16.5, 11.0)
 """Where no data set says: the logsnr of radiographs of 1024 px with mean -0.5 and a
 power spectrum of 1 / k^3, 4 further out."""
@@ -46,6 +45,7 @@ def logsnr_range(options) -> tuple[float, float]:
             f"config.sampler.low = {low:g}, high = {high:g}: expected low < high."
         )
     return low, high
+
 
 LEAST_FOR_EPS = -12.0
 """x = (z - sigma eps) / alpha magnifies an error of eps by exp(6) = 400 there."""

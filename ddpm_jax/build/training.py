@@ -12,7 +12,6 @@ from ddpm_jax.build.keys import pick, within
 from ddpm_jax.training import guards
 
 
-
 def check_counts(config) -> None:
     """The numbers of `config.train` and their like that must not be too small."""
     least = {

@@ -1,9 +1,10 @@
 """Is an image a copy of another, if mirrored, shifted, brighter or noisier?
 
-Radiographs of one view are alike, so brightness says little. Images are shrunk and
-band-passed, and the middle of a training image is looked for in the other, also
-mirrored: the largest normalised cross-correlation c over shifts (Lewis, 1995), to a
-quarter of a pixel, gives the distance sqrt(2 - 2c), that of two vectors of length 1.
+Radiographs of one view are alike, so brightness says little. All training images are
+shrunk and band-passed, and the middle of each is looked for in an image and its mirror
+image by normalised cross-correlation (Lewis, 1995). The most alike, and the nearest in
+features, are then compared where they overlap at the shift found, to half a pixel, as
+`overlap` says.
 """
 
 import dataclasses
@@ -15,25 +16,31 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 
-from ddpm_jax.evaluation.images import Images
+from ddpm_jax.evaluation import overlap
+from ddpm_jax.evaluation.images import FULL, Images
 
-SIDE = 32
-"""Pixels to which images are shrunk: noise averages out, anatomy does not."""
-REACH = 8
-"""The largest shift looked at, as a part of the side: 1 / 8."""
-BAND = 1.2, 3.0
-"""Widths in pixels of the Gaussians whose difference is looked at."""
-CANDIDATES = 24
-"""Training images that are compared in full: nearest at half the side, and as many
-nearest in features."""
-REFINED = 16
-"""Of them, those whose shift is then looked for between pixels."""
-PHASES = (0, 0), (0, 1), (1, 0), (1, 1)
-"""Shifts before halving: a pixel is half of one there, which would hide an image."""
-PARTS = np.arange(-2, 3) / 4
+SIDE = 64
+"""Pixels to which images are shrunk."""
+COARSE_SIDE = 16
+"""Those to which they are shrunk once more, to look through all of them."""
+BAND = 0.0375, 0.09375
+"""Standard deviations, as parts of the side, of the Gaussians whose difference is
+looked through."""
+PHASES = 4
+"""Shifts before shrinking, each way, within one pixel of the result: half of one is
+enough to hide a copy among images that are alike."""
+NEAREST = 24
+"""Training images nearest in features that are compared in full, for each mirror."""
+CANDIDATES = 160
+"""Those that are compared because they look alike at `COARSE_SIDE`."""
+REFINEMENTS = (2, 16), (2, 4), (1, 4)
+"""Steps in half pixels, and for how many of the nearest the eight shifts around are
+tried."""
+NEXT = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)])
 AROUND = 50
 """Neighbours of a neighbour, whose mean distance is what is near there (Carlini et al.,
 2023)."""
+AT_ONCE = 4096
 
 Advance = Callable[[int], object]
 
@@ -50,15 +57,14 @@ class Nearest(NamedTuple):
 
 
 def small(images: Images) -> np.ndarray:
-    """float32 [n, s, s]: band-passed means over whole pixels, s about `SIDE`."""
-    return np.concatenate([band(part) for part in images.batches()])
+    """float32 [n, s, s] in [0, 1]: means over whole pixels, s = `SIDE` or a little
+    more; images that are smaller stay as they are."""
+    return np.concatenate([shrink(part) for part in images.batches()])
 
 
-def band(batch: np.ndarray) -> np.ndarray:
+def shrink(batch: np.ndarray) -> np.ndarray:
     """Of uint16 [b, h, h]."""
-    x = _means(batch, max(batch.shape[1] // SIDE, 1))
-    fine, coarse = (ndimage.gaussian_filter(x, (0, s, s), mode="nearest") for s in BAND)
-    return fine - coarse
+    return _means(batch, max(batch.shape[1] // SIDE, 1)) / np.float32(FULL)
 
 
 def _means(batch: np.ndarray, side: int) -> np.ndarray:
@@ -69,7 +75,7 @@ def _means(batch: np.ndarray, side: int) -> np.ndarray:
 
 
 def mirror(x: np.ndarray) -> np.ndarray:
-    return x[:, :, ::-1]
+    return x[..., ::-1]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,61 +95,66 @@ class Library:
     ) -> Nearest:
         """Of `small` images [m, s, s] with `features` [m, d] of them and `mirrored`
         [m, d] of their mirror images."""
-        both = np.stack([images, mirror(images)], axis=1)
-        lists = [lowest(f, self.features, CANDIDATES) for f in (features, mirrored)]
-        candidates = np.concatenate([*lists, self._alike(both, CANDIDATES)], axis=1)
+        lists = [lowest(f, self.features, NEAREST) for f in (features, mirrored)]
         index, turned = np.empty(len(images), int), np.empty(len(images), bool)
         distance = np.empty(len(images))
-        for i, row in enumerate(candidates):
-            members = np.unique(row)
-            found = self._distances(both[i], members)
-            place, turn = np.unravel_index(found.argmin(), found.shape)
-            index[i], turned[i] = members[place], bool(turn)
-            distance[i] = found[place, turn]
+        for i, near in enumerate(np.concatenate(lists, axis=1)):
+            ways = np.stack([images[i], mirror(images[i])])
+            members, way, found = self._compare(ways, near)
+            best = found.argmin()
+            index[i], turned[i], distance[i] = members[best], way[best], found[best]
             advance(1)
         return Nearest(index, turned, distance, distance / self._around(index))
 
     @functools.cached_property
     def _middles(self) -> np.ndarray:
-        return _middles(self.images)
+        """[n, pixels] of length 1: what is looked for."""
+        parts = [
+            self.images[i : i + AT_ONCE] for i in range(0, len(self.images), AT_ONCE)
+        ]
+        return np.concatenate([_middles(_coarse(_band(part))) for part in parts])
 
-    @functools.cached_property
-    def _halved(self) -> np.ndarray:
-        return _middles(_means(self.images, 2))
+    def _compare(self, ways: np.ndarray, also: np.ndarray):
+        """The training images most like an image, [ways, s, s], and those of `also`:
+        which, int [k], the way each is more like, and the distance to that."""
+        windows, shifts = _windows(ways)
+        windows = windows.reshape(-1, windows.shape[-1])
+        best = np.concatenate(
+            [
+                (windows @ self._middles[i : i + AT_ONCE].T).max(0)
+                for i in range(0, len(self._middles), AT_ONCE)
+            ]
+        )
+        alike = np.argpartition(-best, min(CANDIDATES, len(best)) - 1)[:CANDIDATES]
+        members = np.unique(np.concatenate([alike, also]))
+        at = (windows @ self._middles[members].T).argmax(0)
+        way, place = np.divmod(at, len(shifts))
+        return members, way, self._distances(ways[way], members, shifts[place])
 
-    def _alike(self, images: np.ndarray, count: int) -> np.ndarray:
-        """int [m, <= count]: nearest at half the side, of all training images, to
-        images [m, ways, s, s], the nearer of the ways."""
-        count, found = min(count, len(self._halved)), []
-        for part in images:
-            halves = [_means(np.roll(part, by, (1, 2)), 2) for by in PHASES]
-            windows = _windows(np.concatenate(halves))
-            windows = windows.reshape(-1, windows.shape[-1])
-            best = (windows @ self._halved.T).max(0)
-            found.append(np.argpartition(-best, count - 1)[:count])
-        return np.stack(found)
-
-    def _distances(self, ways: np.ndarray, members: np.ndarray) -> np.ndarray:
-        """[len(members), ways] of images [ways, s, s]."""
-        middles = self._middles[members]
-        correlation = _windows(ways) @ middles.T
-        best = correlation.max(1).T
-        for flat in np.argsort(-best, axis=None)[:REFINED]:
-            member, way = np.unravel_index(flat, best.shape)
-            at = int(correlation[way, :, member].argmax())
-            between = _between(ways[way], at) @ middles[member]
-            best[member, way] = max(best[member, way], between.max())
-        return np.sqrt(np.maximum(2 - 2 * best, 0))
+    def _distances(self, images: np.ndarray, members: np.ndarray, shifts: np.ndarray):
+        """[k] of [k, s, s], at the best of `shifts` [k, 2] and those around."""
+        others, top = self.images[members], overlap.reach(images.shape[1])
+        found = overlap.distances(images, others, shifts)
+        for step, count in REFINEMENTS:
+            nearest = np.argsort(found)[:count]
+            tried = np.clip(shifts[nearest][:, None] + step * NEXT, -top, top)
+            pairs = np.repeat(nearest, len(NEXT))
+            told = overlap.distances(images[pairs], others[pairs], tried.reshape(-1, 2))
+            told = told.reshape(len(nearest), -1)
+            better = told.min(1) < found[nearest]
+            best = tried[np.arange(len(nearest)), told.argmin(1)]
+            shifts[nearest[better]] = best[better]
+            found[nearest] = np.minimum(found[nearest], told.min(1))
+        return found
 
     def _around(self, index: np.ndarray) -> np.ndarray:
         """Of each training image the mean distance to its `AROUND` nearest others."""
         different, place = np.unique(index, return_inverse=True)
-        alike = self._alike(self.images[different, None], AROUND + 1)
         means = np.empty(len(different))
-        for i, (one, row) in enumerate(zip(different, alike, strict=True)):
-            members = row[row != one][:AROUND]
-            found = self._distances(self.images[one][None], members)
-            means[i] = found.mean() if len(members) else np.sqrt(2)
+        for i, one in enumerate(different):
+            members, _, found = self._compare(self.images[[one]], np.array([], int))
+            others = np.sort(found[members != one])[:AROUND]
+            means[i] = others.mean() if len(others) else np.sqrt(2)
         return np.maximum(means, 1e-6)[place]
 
 
@@ -158,34 +169,46 @@ def lowest(a: np.ndarray, b: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _middles(images: np.ndarray) -> np.ndarray:
-    """[n, pixels] of length 1."""
-    reach = images.shape[1] // REACH
-    inner = images[:, reach : -reach or None, reach : -reach or None]
-    return _unit(inner.reshape(len(images), -1))
+def _band(images: np.ndarray) -> np.ndarray:
+    widths = (width * images.shape[1] for width in BAND)
+    fine, coarse = (
+        ndimage.gaussian_filter(images, (0, w, w), mode="nearest") for w in widths
+    )
+    return fine - coarse
 
 
-def _windows(images: np.ndarray) -> np.ndarray:
-    """[n, shifts, pixels] of length 1: where a middle may be found."""
-    side = images.shape[1]
-    inner = side - 2 * (side // REACH)
-    views = sliding_window_view(images, (inner, inner), axis=(1, 2))
-    return _unit(views.reshape(len(images), -1, inner * inner))
+def _pixel(side: int) -> int:
+    """Pixels that are one of about `COARSE_SIDE`."""
+    return max(side // COARSE_SIDE, 1)
 
 
-def _between(image: np.ndarray, at: int) -> np.ndarray:
-    """[parts, pixels] of length 1: the window `at` of [s, s] moved by parts of a
-    pixel."""
-    side = len(image)
-    reach = side // REACH
-    top, left = divmod(at, 2 * reach + 1)
-    rows, columns = np.fft.fftfreq(side), np.fft.rfftfreq(side)
-    y = np.exp(2j * np.pi * PARTS[:, None] * rows)[:, None, :, None]
-    x = np.exp(2j * np.pi * PARTS[:, None] * columns)[None, :, None, :]
-    moved = np.fft.irfft2(np.fft.rfft2(image) * y * x, image.shape)
-    inner = side - 2 * reach
-    windows = moved[..., top : top + inner, left : left + inner]
-    return _unit(windows.reshape(-1, inner * inner))
+def _coarse(images: np.ndarray) -> np.ndarray:
+    return _means(images, _pixel(images.shape[1]))
+
+
+def _middles(coarse: np.ndarray) -> np.ndarray:
+    reach = coarse.shape[1] // overlap.REACH
+    inner = coarse[:, reach : -reach or None, reach : -reach or None]
+    return _unit(inner.reshape(len(coarse), -1))
+
+
+def _windows(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a middle may be found in [n, s, s]: [n, shifts, pixels] of length 1; and
+    int [shifts, 2], by how many half pixels it is moved there."""
+    bands, side = _band(images), images.shape[1]
+    pixel, top = _pixel(side), overlap.reach(side)
+    phases = np.unique(np.arange(PHASES) * pixel // PHASES)
+    found, shifts = [], []
+    for down in phases:
+        for right in phases:
+            coarse = _coarse(np.roll(bands, (-down, -right), (1, 2)))
+            reach = coarse.shape[1] // overlap.REACH
+            inner = coarse.shape[1] - 2 * reach
+            views = sliding_window_view(coarse, (inner, inner), axis=(1, 2))
+            found.append(views.reshape(len(images), -1, inner * inner))
+            at = np.indices(views.shape[1:3]).reshape(2, -1).T - reach
+            shifts.append((pixel * at + (down, right)) * overlap.PER_PIXEL)
+    return _unit(np.concatenate(found, 1)), np.clip(np.concatenate(shifts), -top, top)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

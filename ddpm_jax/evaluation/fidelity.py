@@ -1,12 +1,15 @@
 """How near the synthetic images are to held-out real ones, in one feature space."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from ddpm_jax.evaluation import frechet, groups, kernel, manifold, statistics
 
 SEEDS = 3
+DRAWS, MOST = 50, 1000
+"""Kernel distances of subgroups: draws, and images of one draw at most."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -17,9 +20,13 @@ class Pair:
     synthetic: np.ndarray
 
 
-def distances(pair: Pair) -> dict:
+Subgroups = Sequence[tuple[groups.Group, groups.Group]]
+
+
+def distances(pair: Pair, subgroups: Subgroups = ()) -> dict:
     """Fréchet and kernel distances, the first against the number of images, and beside
-    real against real at the same number, with `SEEDS` draws."""
+    real against real at the same number, with `SEEDS` draws; and of each subgroup the
+    kernel distance."""
     rng = np.random.default_rng(0)
     halves = []
     for _ in range(SEEDS):
@@ -46,17 +53,48 @@ def distances(pair: Pair) -> dict:
         },
         "kid": _kid(pair.synthetic, pair.real),
         "kid_real": _kid(*np.array_split(rng.permutation(pair.real), 2)),
+        "groups": [
+            {
+                "field": real.field,
+                "name": real.name,
+                "real": real.count,
+                "synthetic": made.count,
+                **_kernel_distances(pair.real[real.mask], pair.synthetic[made.mask]),
+            }
+            for real, made in subgroups
+        ],
     }
 
 
 def _kid(a: np.ndarray, b: np.ndarray) -> dict:
     """Over 100 subsets of 1000 images, as is usual, or of half of the smaller set: of
     all of it, the subsets would be one and their deviation nothing."""
-    size = min(1000, max(min(len(a), len(b)) // 2, 2))
+    size = min(MOST, max(min(len(a), len(b)) // 2, 2))
     return kernel.kid(a, b, size=size)._asdict() | {"subset": size}
 
 
-def manifolds(pair: Pair, subgroups: list[tuple[groups.Group, groups.Group]]) -> dict:
+def _kernel_distances(real: np.ndarray, synthetic: np.ndarray) -> dict:
+    """Means and deviations over `DRAWS` of n synthetic against n real images, and of n
+    real ones against n others. A Fréchet distance of fewer images than features is its
+    own bias; a kernel distance has none at any number."""
+    n = min(len(real) // 2, len(synthetic), MOST)
+    rng = np.random.default_rng(0)
+    if n < 2:
+        return {"kid_images": n, "kid": None, "kid_real": None}
+    found = []
+    for _ in range(DRAWS):
+        order = rng.permutation(len(real))
+        one, other = real[order[:n]], real[order[-n:]]
+        made = synthetic[rng.choice(len(synthetic), n, replace=False)]
+        pairs = (made, other), (one, other)
+        found.append([kernel.squared_mmd(*both) for both in pairs])
+    made, floor = (
+        kernel.Kid(float(v.mean()), float(v.std(ddof=1))) for v in np.transpose(found)
+    )
+    return {"kid_images": n, "kid": made, "kid_real": floor}
+
+
+def manifolds(pair: Pair, subgroups: Subgroups) -> dict:
     """Precision, recall, density and coverage, of all and of each subgroup: recall and
     coverage of its real images, precision and density of its synthetic ones."""
     found = manifold.compare(pair.real, pair.synthetic)

@@ -103,8 +103,16 @@ def to_input(images: np.ndarray, bits: int = 16) -> np.ndarray:
     return images[..., None].astype(np.float32) * (2 / (2**bits - 1)) - 1
 
 
-def steps_of(epochs: int, count: int, batch: int = BATCH) -> int:
-    return epochs * max(1, count // batch)
+EPOCHS, LEAST_STEPS = 6, 1000
+
+
+def steps_of(epochs: int | None, count: int, batch: int = BATCH) -> int:
+    """Steps of `epochs` over `count` images; by default `EPOCHS` of them, or where that
+    is fewer `LEAST_STEPS`: what is rare in a small set is not learnt in less."""
+    of_one = max(1, count // batch)
+    if epochs is None:
+        return max(EPOCHS * of_one, LEAST_STEPS)
+    return epochs * of_one
 
 
 def train(

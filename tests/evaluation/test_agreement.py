@@ -60,6 +60,12 @@ def test_full_scale_keeps_both_ends_and_the_order(bits):
     assert full[0] == 0 and full[-1] == 65535 and (np.diff(full.astype(int)) > 0).all()
 
 
+def test_a_small_set_is_seen_more_often():
+    assert labeller.steps_of(2, 640) == 20
+    assert labeller.steps_of(None, 640_000) == 60_000
+    assert labeller.steps_of(None, 640) == labeller.steps_of(None, 10) == 1000
+
+
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
     """(labeller, images of a test split that it has not seen)."""

@@ -43,6 +43,9 @@ def test_all_parts_are_measured(evaluated):
     assert found["parts"]["memorization"]["membership"]["others"] == 48
     arms = found["parts"]["usefulness"]["arms"]
     assert [arm["images"] for arm in arms.values()] == [96, 40, 136, 136]
+    groups = [found["parts"][name]["groups"] for name in ("fidelity", "manifold")]
+    names = [[(g["field"], g["name"], g["real"]) for g in part] for part in groups]
+    assert names[0] and names[0] == names[1]
 
 
 def test_exporter_reads_the_agreement(evaluated):
