@@ -45,4 +45,6 @@ def get_config():
     config.sampler.guidance_interval = (-100.0, 100.0)
     config.sampler.clip = True
     config.sampler.ema = 0.9999
+
+    config.evaluation.every = 0  # 1000 steps an image
     return config

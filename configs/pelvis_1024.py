@@ -108,4 +108,10 @@ def get_config():
     config.train.sample_every = 2000
     config.train.sample_count = 16
     config.train.wandb = ""  # a project of Weights & Biases; only scalars are sent
+
+    config.evaluation = ml_collections.ConfigDict()
+    config.evaluation.every = 2000  # steps; 0: no distance, no best; docs/training.md
+    config.evaluation.split = "validation"  # held out
+    config.evaluation.count = 1000  # synthetic images
+    config.evaluation.epochs = config_dict.placeholder(int)  # of the labeller
     return config

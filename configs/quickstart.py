@@ -44,4 +44,5 @@ def get_config():
     config.train.save_every = 200
     config.train.keep = 2
     config.train.sample_every = 450
+    config.evaluation.every = 0
     return config

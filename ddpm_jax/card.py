@@ -16,7 +16,7 @@ def card(description: Mapping) -> str:
     default = str(description["steps"])
     first, stop = description["guided"][default]
     others = ", ".join(sorted(set(description["guided"]) - {default}, key=int))
-    report = description["evaluation"]
+    report, best = description["evaluation"], description.get("best")
     return f"""# Sampler of synthetic radiographs
 
 Images from this sampler are synthetic. They show no patient and are **not for
@@ -26,7 +26,8 @@ diagnosis**.
 |---|---|
 | data set | {description["data"]["name"]}: {_listed(records)} |
 | data fingerprint | `{description["data"]["fingerprint"]}` |
-| training | {description["trained_steps"]:,} steps, {images:,} images seen |
+| training | {description["trained_steps"]:,} steps, {images:,} images seen\
+{f"; {selected(best)}" if best else ""} |
 | network | {config["model"]["name"]}, {description["parameters"]:,} parameters |
 | weights | average of width {description["ema"]}, sha256 \
 `{description["model_sha256"]}` |
@@ -75,6 +76,15 @@ them, on {", ".join(description["platforms"])}. Another version of jax or anothe
 may round differently. The folder's format is version {description["format"]}, its
 schema's {description["schema_version"]}; another version of either is refused.
 """
+
+
+def selected(best: Mapping) -> str:
+    """Why this step, where it is not simply the last."""
+    return (
+        f"the best by Fréchet distance to held-out images, {best['fd']:.3g} of "
+        f"{best['images']:,} images (real ones: {best['fd_real']:.3g}); the "
+        "choice makes it too small"
+    )
 
 
 def evaluation(report: Mapping) -> str:

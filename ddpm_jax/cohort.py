@@ -9,7 +9,8 @@ A row an image, a column a field, and a seed: `python -m ddpm_jax.sample --condi
 cohort.csv` makes the images. The first line draws rows as the data are distributed, the
 second as many of each view and sex, the third what the data lack of that. Beside
 cohort.csv are cohort.cells.csv, which says where there are too few real images to trust
-a model, and cohort.png. No row is what fewer than 11 patients have; combinations that
+a model, and cohort.png (cohort.parquet has cohort.parquet.cells.csv and
+cohort.parquet.png). No row is what fewer than 11 patients have; combinations that
 do not occur are never drawn. See docs/cohorts.md.
 """
 
@@ -148,9 +149,12 @@ def draw(real: Real, joint: Joint, rng) -> tuple[Conditions, list[Line]]:
 
 def check_out(path: Path) -> tuple[Path, Path, Path]:
     """The cohort, its cells and its picture; ValueError where they cannot be."""
-    if path.suffix not in (".csv", ".parquet") or path.is_dir():
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".parquet") or path.is_dir():
         raise ValueError(f"--out {path}: expected a file, .csv or .parquet.")
-    paths = path, path.with_suffix(".cells.csv"), path.with_suffix(".png")
+    stem = path.stem if kind == ".csv" else path.name
+    beside = (path.with_name(stem + end) for end in (".cells.csv", ".png"))
+    paths = path, *beside
     for one in paths:
         if one.exists() and not OVERWRITE.value:
             raise ValueError(
@@ -270,7 +274,7 @@ def publish(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_rows(path: Path, rows: list[dict], seeds: np.ndarray, schema: Schema) -> None:
-    if OUT.value.endswith(".parquet"):
+    if OUT.value.lower().endswith(".parquet"):
         import pandas as pd
 
         kinds = {

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from ddpm_jax import command_line
+from ddpm_jax import command_line, runs
 from ddpm_jax.assessment.asked import PARTS as NAMES
 from ddpm_jax.assessment.asked import Asked
 from ddpm_jax.assessment.assess import assess
@@ -40,6 +40,13 @@ SYNTHETIC = flags.DEFINE_string(
 )
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Or: the folder of a training run.", flag_values=FLAGS
+)
+CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint",
+    "latest",
+    runs.CHECKPOINTS,
+    "Of a run: its newest checkpoint, or the best by Fréchet distance.",
+    flag_values=FLAGS,
 )
 SAMPLER = flags.DEFINE_string(
     "sampler", None, "Or: the folder of an exported sampler.", flag_values=FLAGS
@@ -132,6 +139,7 @@ def main():
         training=TRAINING.value,
         synthetic=SYNTHETIC.value,
         workdir=WORKDIR.value,
+        checkpoint=CHECKPOINT.value,
         sampler=SAMPLER.value,
         out=Path(OUT.value),
         parts=tuple(PARTS.value),

@@ -20,10 +20,18 @@ from safetensors.numpy import save as save_safetensors
 from ddpm_jax import __version__, build, card, command_line, exported, runs, sources
 from ddpm_jax.conditions import schema as conditions
 from ddpm_jax.reverse import Parts
+from ddpm_jax.training import best
 
 FLAGS = command_line.new_flags()
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "The folder of a training run.", flag_values=FLAGS
+)
+CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint",
+    "latest",
+    runs.CHECKPOINTS,
+    "The newest, or the best by Fréchet distance.",
+    flag_values=FLAGS,
 )
 OUT = flags.DEFINE_string("out", None, "The folder to make.", flag_values=FLAGS)
 STEPS = flags.DEFINE_list(
@@ -159,6 +167,7 @@ def describe(run: runs.Run, default: int, courses: dict) -> dict:
         "shares": dict(options.get("shares", {})),
         "platforms": PLATFORMS,
         "trained_steps": run.step,
+        "best": run.measured and _distance(run.measured),
         "ema": run.ema,
         "parameters": sum(p.size for p in run.params.values()),
         "data": {k: run.data[k] for k in ("name", "fingerprint", "records")},
@@ -168,6 +177,10 @@ def describe(run: runs.Run, default: int, courses: dict) -> dict:
         },
         "config": run.config.to_dict() | {"data": _without_folder(run.config.data)},
     }
+
+
+def _distance(measured: best.Measured) -> dict:
+    return {name: getattr(measured, name) for name in ("fd", "fd_real", "images")}
 
 
 def _without_folder(data) -> dict:
@@ -219,14 +232,15 @@ def main():
             f"--out {out}: {min(foreign)} is not of a sampler, so the folder is not "
             "replaced."
         )
-    run = runs.load(WORKDIR.value, EMA.value)
+    run = runs.load(WORKDIR.value, EMA.value, CHECKPOINT.value)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as pending:
         export(run, Path(pending) / "new", steps, report)
         if out.exists():
             shutil.rmtree(out)
         (Path(pending) / "new").rename(out)
-    print(f"exported step {run.step} to {out}; start with {out / exported.CARD}")
+    which = f"the best, {run.measured}," if run.measured else f"step {run.step}"
+    print(f"exported {which} to {out}; start with {out / exported.CARD}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ numpy, safetensors and flatbuffers are all that this needs.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,9 @@ import numpy as np
 from jax import export
 from safetensors.numpy import load as load_safetensors
 
+from ddpm_jax import description
 from ddpm_jax.conditions import schema as conditions
+from ddpm_jax.conditions.numeric import shown
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.reverse import Course, Parts
 
@@ -25,7 +27,6 @@ DESCRIPTION, CARD, CHECKSUMS = "sampler.json", "card.md", "checksums.json"
 WEIGHTS, TABLES = "weights.safetensors", "tables.safetensors"
 PROGRAMS = tuple(f"{part}.jax" for part in Parts._fields)
 NEEDED = (DESCRIPTION, WEIGHTS, TABLES, *PROGRAMS)
-STATED = ("schema", "height", "guidance", "steps", "guided", "shares")
 CALLS = {"shape_assertion"}
 """What a program may call beyond StableHLO: jax's own check of sizes."""
 
@@ -48,26 +49,28 @@ def read(folder: str | Path) -> Exported:
     """
     folder = Path(folder)
     content = _read_files(folder)
-    description = json.loads(content[DESCRIPTION])
+    stated = json.loads(content[DESCRIPTION])
+    described = folder / DESCRIPTION
+    schema = description.check(described, stated)
+    guided = stated["guided"]
     try:
-        schema = Schema.from_json(description["schema"])
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder / DESCRIPTION}: {error}") from None
-    try:
-        guided = description["guided"]
-        courses = {
-            int(steps): Course(rows, tuple(guided[steps]))
-            for steps, rows in load_safetensors(content[TABLES]).items()
-        }
+        tables = load_safetensors(content[TABLES])
         params = load_safetensors(content[WEIGHTS])
-        parts = Parts(*(_program(name, content[name]) for name in PROGRAMS))
+        programs = Parts(*(_program(name, content[name]) for name in PROGRAMS))
     except Exception as error:  # verified bytes that this jax cannot read
-        made = description.get("versions", {}).get("jax")
+        versions = stated.get("versions")
+        made = versions.get("jax") if isinstance(versions, Mapping) else None
         raise ValueError(
             f"{folder}: cannot be read under jax {jax.__version__} ({error}); it was "
-            f"made under jax {made}. Export it again."
+            f"made under jax {shown(made)}. Export it again."
         ) from None
-    return Exported(description, schema, parts, params, courses)
+    description.check_tables(folder / TABLES, described, tables, guided)
+    description.check_programs(
+        described, folder / WEIGHTS, stated, schema, params, programs
+    )
+    courses = {int(n): Course(rows, tuple(guided[n])) for n, rows in tables.items()}
+    parts = Parts(*(program.call for program in programs))
+    return Exported(stated, schema, parts, params, courses)
 
 
 def _read_files(folder: Path) -> dict[str, bytes]:
@@ -91,29 +94,26 @@ def _read_files(folder: Path) -> dict[str, bytes]:
 
 def _check_description(folder: Path, data: bytes) -> None:
     """ValueError for another version of the folder or of the schema."""
-    description = _mapping(folder / DESCRIPTION, data)
+    stated = _mapping(folder / DESCRIPTION, data)
     versions = (
-        ("sampler format", description.get("format"), FORMAT),
-        ("schema version", description.get("schema_version"), conditions.VERSION),
+        ("sampler format", stated.get("format"), FORMAT),
+        ("schema version", stated.get("schema_version"), conditions.VERSION),
     )
     for what, found, expected in versions:
         if found != expected:
             raise ValueError(
-                f"{folder}: {what} {found!r}, but this program reads {expected}; "
+                f"{folder}: {what} {shown(found)}, but this program reads {expected}; "
                 "export it again."
             )
-    missing = sorted(set(STATED) - description.keys())
-    if missing:
-        raise ValueError(f"{folder / DESCRIPTION}: states no {', '.join(missing)}.")
 
 
-def _program(name: str, data: bytes) -> Callable:
+def _program(name: str, data: bytes) -> export.Exported:
     program = export.deserialize(bytearray(data))
     calls = re.findall(r'custom_call @"?([^\s"(]+)', program.mlir_module())
     foreign = sorted(set(calls) - CALLS)
     if foreign:
         raise ValueError(f"{name} calls {', '.join(foreign)}")
-    return program.call
+    return program
 
 
 def read_json(path: Path) -> Mapping:
@@ -124,7 +124,7 @@ def read_json(path: Path) -> Mapping:
 def _mapping(path: Path, data: bytes) -> Mapping:
     try:
         found = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, Mapping):
         raise ValueError(f"{path}: not readable JSON; export it again.")

@@ -37,18 +37,30 @@ class Frame(NamedTuple):
 
 def check(path: str | None, overwrite: bool = False) -> Path:
     """`path`, where a film can be written; ValueError where it cannot."""
-    if not path:
+    if path is None:
         raise ValueError("--film: needed with --sweep; e.g. --film sweep.gif.")
-    path = Path(path)
-    if path.suffix not in KINDS:
-        raise ValueError(f"--film {path}: expected a name in {', '.join(KINDS)}.")
+    given, path = path, Path(path)
+    if kind(path) not in KINDS:
+        raise ValueError(
+            f"--film {given}: expected a name that ends in {', '.join(KINDS)}."
+        )
+    if path.is_dir():
+        raise ValueError(f"--film {path}: a folder; expected a file.")
     if path.exists() and not overwrite:
         raise ValueError(f"--film {path}: exists; expected a new file or --overwrite.")
-    if path.suffix == ".mp4" and importlib.util.find_spec("av") is None:
+    place = next(each for each in path.absolute().parents if each.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        fault = "cannot be written to" if place.is_dir() else "not a folder"
+        raise ValueError(f"--film {path}: {place}: {fault}; expected another place.")
+    if kind(path) == ".mp4" and importlib.util.find_spec("av") is None:
         raise ValueError(
             f"--film {path}: mp4 needs `pip install av`; .gif and .png do not."
         )
     return path
+
+
+def kind(path: Path) -> str:
+    return path.suffix.lower()
 
 
 def make(
@@ -65,7 +77,7 @@ def make(
     `sweep`, as `read_sweep` reads it. ValueError for more than 16 images."""
     if len(rows) > MOST_IMAGES:
         raise ValueError(f"{len(rows)} images: a film shows at most {MOST_IMAGES}.")
-    strip = path.suffix == ".png"
+    strip = kind(path) == ".png"
     captions = [
         f"{sampler.schema.caption(row)}; seed {seed}"
         for row, seed in zip(rows, seeds, strict=True)
@@ -173,7 +185,7 @@ def _layout(count: int, across: int) -> tuple[int, int]:
 def read_sweep(text: str, schema: Schema, count: int) -> tuple[Field, list]:
     """(field, values) of `age=40:90`, `count` evenly spread, or of `age=40,60,90`.
 
-    ValueError for what is neither, or what the schema does not know.
+    ValueError for what is neither, what the schema does not know, or a single value.
     """
     name, equals, given = text.partition("=")
     if not equals or not given:
@@ -183,10 +195,15 @@ def read_sweep(text: str, schema: Schema, count: int) -> tuple[Field, list]:
         low, high = map(field.parse, given.split(":", 1))
         if low is None or high is None:
             raise ValueError(f"--sweep {text}: expected two numbers, e.g. age=40:90.")
-        return field, [float(f"{v:.4g}") for v in np.linspace(low, high, count)]
-    values = [field.parse(value) for value in given.split(",")]
+        values = [float(f"{v:.4g}") for v in np.linspace(low, high, count)]
+    else:
+        values = [field.parse(value) for value in given.split(",")]
     if len(values) < 2 or len(values) > FILM_VALUES:
         raise ValueError(f"--sweep {text}: expected 2 to {FILM_VALUES} values.")
+    if len(set(values)) == 1:
+        raise ValueError(
+            f"--sweep {text}: all of it is {values[0]}; expected different values."
+        )
     return field, values
 
 
@@ -246,7 +263,7 @@ def sweep_strip(
 
 def write(path: Path, frames: Sequence[Frame]) -> None:
     """A GIF that loops, or an MP4 (H.264) of 25 frames a second."""
-    if path.suffix == ".gif":
+    if kind(path) == ".gif":
         first, *rest = (frame.picture for frame in frames)
         first.save(
             path,

@@ -112,10 +112,13 @@ def _wrap(text: str, width: int) -> list[str]:
     return [part for line in text.splitlines() for part in textwrap.wrap(line, width)]
 
 
-def loss_curve(path: Path, metrics: Sequence[dict]) -> None:
-    """Training loss and the error of v by noise level over steps, as one picture."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+def loss_curve(path: Path, metrics: Sequence[dict], best: int | None = None) -> None:
+    """Training loss and the error of v by noise level over steps, as one picture, and
+    the Fréchet distance where it was measured, that of the `best` step marked."""
+    measured = [entry for entry in metrics if "fd" in entry]
+    panels = 3 if measured else 2
+    figure = Figure(figsize=(4.5 * panels, 3.6), layout="constrained")
+    left, right, *more = figure.subplots(1, panels)
     steps = [entry["step"] for entry in metrics]
     left.plot(steps, [entry["loss"] for entry in metrics], color="black")
     left.set(title="training loss", xlabel="step", yscale="log")
@@ -126,9 +129,25 @@ def loss_curve(path: Path, metrics: Sequence[dict]) -> None:
         right.plot(*zip(*points, strict=True), label=" to ".join(band))
     right.set(title="error of v by noise level", xlabel="step", yscale="log")
     right.legend(title="logsnr", fontsize=7)
-    for axes in (left, right):
+    if measured:
+        _distances(more[0], measured, best)
+    for axes in (left, right, *more):
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
+
+
+def _distances(axes, measured: Sequence[dict], best: int | None) -> None:
+    steps = [entry["step"] for entry in measured]
+    found, real = ([entry[name] for entry in measured] for name in ("fd", "fd_real"))
+    axes.plot(steps, found, color=PAIR[1], marker=".", label="synthetic")
+    axes.plot(steps, real, color="0.5", linestyle="--", label="real")
+    if best in steps:
+        look = {"marker": "o", "markersize": 9, "fillstyle": "none", "color": "black"}
+        value = found[steps.index(best)]
+        label = f"best: {value:.3g} at step {best}"
+        axes.plot([best], [value], linestyle="none", label=label, **look)
+    axes.set(title="Fréchet distance to held-out images", xlabel="step", yscale="log")
+    axes.legend(fontsize=7)
 
 
 def comparison(

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ddpm_jax.conditions.numeric import whole
+
 ROWS = 64
 """Tables are filled up to a multiple of this, so that they share one compilation."""
 
@@ -123,8 +125,7 @@ class Reverse:
     ) -> Iterator[Moment]:
         """A `Moment` after every `every` evaluations and after the last, whose preview
         has the bits of `run`."""
-        if every < 1:
-            raise ValueError(f"every = {every}: expected 1 or more.")
+        every = whole("every", every, least=1)
         course = self.course(steps)
         return self._moments(course, seeds, cond, guidance, every)
 

@@ -1,7 +1,8 @@
 """A run folder: everything that sampling, exporting and evaluating need of a run.
 
 `config.json` as trained, `data.json` (schema, bits, identity of the data set),
-`checkpoints/`, `checksums/`, `ema/`, `metrics.jsonl`, TensorBoard events, `samples/`.
+`checkpoints/`, `checksums/`, `ema/`, `best/`, `fd/`, `metrics.jsonl`, TensorBoard
+events, `samples/`.
 """
 
 import dataclasses
@@ -18,13 +19,13 @@ from ddpm_jax import ema as averages
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data.records import Manifest
 from ddpm_jax.models.functional import Network
-from ddpm_jax.training import distributed, phases, snapshots
+from ddpm_jax.training import best, distributed, phases, snapshots
 from ddpm_jax.training.checkpoint import Checkpoints
 from ddpm_jax.types import Params
 
 MAY_CHANGE = (
     *("train.", "sampler.", "data.folder", "data.workers", "data.verify"),
-    *("ema.snapshot_every", "model.attention_kernel"),
+    *("ema.snapshot_every", "model.attention_kernel", "evaluation."),
 )
 """Keys that may differ between a run and its continuation."""
 
@@ -37,13 +38,17 @@ LATER = {
 }
 """Keys that a run of an older version lacks, and what it did."""
 
+CHECKPOINTS = ("latest", "best")
+"""What of a run can be asked for."""
+
 DATA_SET = ("name", "fingerprint", "records")
 """What data.json says of a data set itself."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A trained model as found in its folder; `step` is that of its parameters."""
+    """A trained model as found in its folder; `step` is that of its parameters,
+    `measured` what was found of them where they are the best."""
 
     config: ml_collections.ConfigDict
     schema: Schema
@@ -52,6 +57,7 @@ class Run:
     params: Params
     step: int
     ema: str
+    measured: best.Measured | None = None
 
 
 def begin(
@@ -88,18 +94,17 @@ def begin(
         _write(folder / "config.json", config.to_dict())
 
 
-def load(folder: str | Path, ema: str | None = None) -> Run:
-    """The newest checkpoint of a run, averaged with the width `ema` (config's own).
+def load(folder: str | Path, ema: str | None = None, checkpoint: str = "latest") -> Run:
+    """The newest checkpoint of a run, or the best model (`training.best`), averaged
+    with the width `ema` (config's own).
 
     A width that was not trained is reconstructed (`ddpm_jax.ema.reconstruct`) from
     the checkpoints there are and the averages kept on the way.
     """
     folder = Path(folder)
     config, data = _read(folder, "config.json"), _read(folder, "data.json")
-    with Checkpoints(folder, read_only=True) as checkpoints:
-        step = checkpoints.latest()
-    if step is None:
-        raise ValueError(f"{folder}: no finished checkpoint yet; train it first.")
+    kept = _best(folder) if checkpoint == "best" else None
+    step = kept.measured.step if kept else _latest(folder)
     try:
         config = phases.at(ml_collections.ConfigDict(config), step)
         data |= _used(_data_sets(data), step)
@@ -120,14 +125,39 @@ def load(folder: str | Path, ema: str | None = None) -> Run:
         name: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=here)
         for name, s in shapes.items()
     }
+    if kept and width in widths:
+        params = jax.device_put(kept.read(width), here)
+        return Run(config, schema, data, net, params, step, width, kept.measured)
     with Checkpoints(folder, read_only=True) as checkpoints:
         if width in widths:
             params = checkpoints.restore_ema(step, width, like)
         else:
-            stored = _stored(folder, checkpoints, step, widths, like)
+            readers = _readers(folder, checkpoints, step, widths, like)
+            for one in widths if kept else ():
+                readers[step, float(one)] = functools.partial(kept.read, one)
+            stored = snapshots.Lazy(readers)
             params = averages.reconstruct(stored, step, float(width))
             params = jax.device_put(params, here)
-    return Run(config, schema, data, net, params, step, width)
+    measured = kept.measured if kept else None
+    return Run(config, schema, data, net, params, step, width, measured)
+
+
+def _latest(folder: Path) -> int:
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        step = checkpoints.latest()
+    if step is None:
+        raise ValueError(f"{folder}: no finished checkpoint yet; train it first.")
+    return step
+
+
+def _best(folder: Path) -> best.Best:
+    found = best.newest(folder)
+    if found is None:
+        raise ValueError(
+            f"{folder}: no best model is kept there, as config.evaluation.every says "
+            "how often one is looked for; expected --checkpoint latest."
+        )
+    return found
 
 
 def _width(text) -> str:
@@ -138,15 +168,15 @@ def _width(text) -> str:
         raise ValueError(f"--ema = {text!r}: expected a number, e.g. 0.075.") from None
 
 
-def _stored(folder, checkpoints, until, widths, like) -> snapshots.Lazy:
-    """Every whole average of the run up to step `until`."""
+def _readers(folder, checkpoints, until, widths, like) -> snapshots.Readers:
+    """How to read every whole average of the run up to step `until`."""
     readers = snapshots.readers(folder, until)
     for step in checkpoints.steps():
         if step <= until and checkpoints.fault(step) is None:
             for width in widths:
                 read = functools.partial(checkpoints.restore_ema, step, width, like)
                 readers[step, float(width)] = read
-    return snapshots.Lazy(readers)
+    return readers
 
 
 def _check_same(folder, config, data, data_sets, step):

@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from ddpm_jax import command_line, film, sampler, sources
+from ddpm_jax import command_line, film, runs, sampler, sources
+from ddpm_jax.conditions.numeric import check_seeds, finite
 from ddpm_jax.conditions.prompt import parse_prompt
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data.splits import parse_splits
-from ddpm_jax.outputs import dicom, folder, png, requests, work
-from ddpm_jax.outputs.requests import Asked, Table
+from ddpm_jax.outputs import claim, dicom, folder, png, requests, work
+from ddpm_jax.outputs.requests import Asked
+from ddpm_jax.outputs.table import Table, read_table
 from ddpm_jax.training import distributed
 
 FLAGS = command_line.new_flags()
@@ -30,6 +32,13 @@ WORKDIR = flags.DEFINE_string(
 )
 SAMPLER = flags.DEFINE_string(
     "sampler", None, "Or: the folder of an exported sampler.", flag_values=FLAGS
+)
+CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint",
+    "latest",
+    runs.CHECKPOINTS,
+    "Of a run: its newest checkpoint, or the best by Fréchet distance.",
+    flag_values=FLAGS,
 )
 PROMPT = flags.DEFINE_multi_string(
     "prompt", [], "What to show, in English; repeatable.", flag_values=FLAGS
@@ -138,6 +147,12 @@ DISTRIBUTED = flags.DEFINE_bool(
     flag_values=FLAGS,
 )
 
+OF_FOLDERS = (
+    *("format", "burn_in", "batch", "uid_root", "splits", "records_per_shard"),
+    "distributed",
+)
+"""Flags that say nothing of a film."""
+
 
 def formats() -> tuple[str, ...]:
     """Of --format, in the order of `folder.FORMATS`, each once."""
@@ -158,7 +173,7 @@ def what_is_asked(schema: Schema, table: Table | None) -> list[Asked]:
             "beside --prompt."
         )
     if table is not None:
-        rows = requests.read_rows(table, schema)
+        rows = requests.read_rows(table, schema, COUNT.value, distributed.leads())
     else:
         stated = requests.read_pairs(CONDITION.value, schema)
         rows = [] if PROMPT.value else [(schema.parse(stated), None, "")]
@@ -169,8 +184,14 @@ def what_is_asked(schema: Schema, table: Table | None) -> list[Asked]:
             row = requests.combine(understood.row, stated, "--condition", schema)
             rows.append((row, None, text))
     asked = list(requests.numbered(rows, SEED.value, COUNT.value))
-    sampler.check_seeds([one.seed for one in asked])
+    check_seeds([one.seed for one in asked])
     return asked
+
+
+def open_source(steps: int | None) -> sources.Source:
+    return sources.open_source(
+        WORKDIR.value, SAMPLER.value, steps, EMA.value, CHECKPOINT.value
+    )
 
 
 def make_job(table: Table | None) -> tuple[folder.Job, sources.Source]:
@@ -180,8 +201,8 @@ def make_job(table: Table | None) -> tuple[folder.Job, sources.Source]:
     guidance, steps = GUIDANCE.value, STEPS.value
     if table is not None:
         guidance, steps = as_made(table, guidance, steps)
-    source = sources.open_source(WORKDIR.value, SAMPLER.value, steps, EMA.value)
-    guidance = sampler.check_guidance(source.guidance if guidance is None else guidance)
+    source = open_source(steps)
+    guidance = finite("guidance", source.guidance if guidance is None else guidance)
     asked = what_is_asked(source.schema, table)
     if BURN_IN.value:
         png.marked(np.zeros((source.size, source.size), np.uint16))
@@ -233,11 +254,16 @@ def make_film():
     path = film.check(FILM.value, OVERWRITE.value)
     if OUT.value:
         raise ValueError("expected one of --film and --out.")
-    table = requests.read_table(CONDITIONS.value) if CONDITIONS.value else None
+    if ignored := [f"--{name}" for name in OF_FOLDERS if FLAGS[name].present]:
+        raise ValueError(
+            f"{', '.join(ignored)}: not of a film; expected --out instead of "
+            "--film, or a film without."
+        )
+    table = read_table(CONDITIONS.value) if CONDITIONS.value else None
     guidance, steps = GUIDANCE.value, STEPS.value
     if table is not None:
         guidance, steps = as_made(table, guidance, steps)
-    source = sources.open_source(WORKDIR.value, SAMPLER.value, steps, EMA.value)
+    source = open_source(steps)
     asked = what_is_asked(source.schema, table)
     film.make(
         path,
@@ -252,13 +278,13 @@ def make_film():
 
 
 def main():
-    if FILM.value or SWEEP.value:
+    if FILM.value is not None or SWEEP.value is not None:
         return make_film()
     command_line.require(FLAGS, "out")
-    table = requests.read_table(CONDITIONS.value) if CONDITIONS.value else None
+    table = read_table(CONDITIONS.value) if CONDITIONS.value else None
     distributed.initialize(DISTRIBUTED.value)
     job, source = make_job(table)
-    finished = work.lead(lambda: folder.begin(job, OVERWRITE.value), "begin")
+    finished = work.lead(lambda: claim.begin(job, OVERWRITE.value), "begin")
     if not finished:
         with preemptible():
             clock = work.make(job, source)

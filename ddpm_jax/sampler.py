@@ -9,7 +9,6 @@ docs/exported_sampler.md says what the folder holds and what is promised of it.
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,15 +16,16 @@ import jax
 import numpy as np
 
 from ddpm_jax import exported
+from ddpm_jax.conditions.numeric import check_seeds, finite, shown, whole
 from ddpm_jax.conditions.prompt import parse_prompt
 from ddpm_jax.conditions.schema import Conditions, Row, Schema
 from ddpm_jax.reverse import Course, Guidance, Moment, Reverse
 
-MOST_SEED = 2**32 - 1
-MOST_GUIDANCE = float(np.finfo(np.float32).max)
 BATCH = 8
+MOST_BATCH = 2**16
 
 Request = str | Row
+REQUESTS = "a prompt, a row {field: value}, or a sequence of them, one a seed"
 
 
 class Sampler:
@@ -103,6 +103,7 @@ class Sampler:
         """
         seeds, cond = self._asked(request, seeds)
         guidance = self.check_guidance(guidance)
+        steps = self._check_steps(steps)
         return self.reverse.stream(seeds, cond, guidance, steps, every)
 
     def run(
@@ -114,21 +115,35 @@ class Sampler:
     ) -> jax.Array:
         """uint16 [b, height, width], on the device, of uint32 [b] seeds and encoded
         conditions."""
-        return self.reverse.run(seeds, cond, self.check_guidance(guidance), steps)
+        guidance, steps = self.check_guidance(guidance), self._check_steps(steps)
+        return self.reverse.run(seeds, cond, guidance, steps)
 
     def check_guidance(self, guidance: Guidance | None) -> Guidance:
         """`guidance` with a weight for each field, or the default for None; ValueError
-        for weights that are not finite, or of fields that have none."""
+        for weights that are not finite, or of fields that have none, or for no weight
+        at all."""
         if guidance is None:
             return self.guidance
         if not isinstance(guidance, Mapping):
-            return check_guidance(guidance)
+            return finite("guidance", guidance)
+        if not guidance:
+            raise ValueError(
+                "guidance = {}: would leave all open; expected a number, or a weight "
+                f"for some of {', '.join(self.fields)}."
+            )
         for name in guidance:
             if name not in self.fields:
                 raise ValueError(
-                    f"guidance of {name!r}: expected some of {', '.join(self.fields)}."
+                    f"guidance of {shown(name)}: expected some of "
+                    f"{', '.join(self.fields)}."
                 )
-        return {name: check_guidance(guidance.get(name, 0.0)) for name in self.fields}
+        return {
+            name: finite(f"guidance of {name}", guidance.get(name, 0.0))
+            for name in self.fields
+        }
+
+    def _check_steps(self, steps: int | None) -> int | None:
+        return None if steps is None else whole("steps", steps, least=1)
 
     def _asked(self, request, seeds) -> tuple[np.ndarray, Conditions]:
         seeds = check_seeds(seeds)
@@ -159,7 +174,7 @@ def _course(courses: Mapping[int, Course], default: int, steps: int | None) -> C
     steps = default if steps is None else steps
     if steps not in courses:
         allowed = ", ".join(map(str, sorted(courses)))
-        raise ValueError(f"steps = {steps}: this sampler has {allowed}.")
+        raise ValueError(f"steps = {shown(steps)}: this sampler has {allowed}.")
     return courses[steps]
 
 
@@ -169,6 +184,8 @@ def resolve(
     """One full row per image from a prompt, a row, or a sequence of `count` of them."""
     if isinstance(request, str | Mapping):
         return [_row(request, schema)] * count
+    if isinstance(request, bytes) or not isinstance(request, Sequence):
+        raise ValueError(f"request = {shown(request)}: expected {REQUESTS}.")
     if len(request) != count:
         raise ValueError(
             f"{len(request)} requests for {count} seeds: expected one for all, or one "
@@ -180,25 +197,9 @@ def resolve(
 def _row(request: Request, schema: Schema) -> dict:
     if isinstance(request, str):
         return parse_prompt(request, schema).row
+    if not isinstance(request, Mapping):
+        raise ValueError(f"request {shown(request)}: expected {REQUESTS}.")
     return schema.parse(request)
-
-
-def check_seeds(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
-    """uint32 [b]; ValueError outside 0 to 2^32 - 1."""
-    values = [int(seed) for seed in seeds]
-    if not values:
-        raise ValueError("seeds: expected at least one.")
-    for seed in values:
-        if not 0 <= seed <= MOST_SEED:
-            raise ValueError(f"seed {seed}: expected 0 to {MOST_SEED}.")
-    return np.array(values, np.uint32)
-
-
-def check_guidance(weight: float) -> float:
-    """`weight`; ValueError where it is not finite, as float32 too."""
-    if not (math.isfinite(weight) and abs(weight) <= MOST_GUIDANCE):
-        raise ValueError(f"guidance = {weight}: expected a finite number.")
-    return float(weight)
 
 
 def in_batches(
@@ -210,8 +211,7 @@ def in_batches(
     size can move a pixel by one of 65536 levels, since sums are rounded in another
     order.
     """
-    if batch < 1:
-        raise ValueError(f"batch = {batch}: expected 1 or more.")
+    batch = whole("batch", batch, least=1, most=MOST_BATCH)
     for start in range(0, len(seeds), batch):
         index = np.minimum(np.arange(start, start + batch), len(seeds) - 1)
         part = {name: value[index] for name, value in cond.items()}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddpm_jax import build, runs, sampler
+from ddpm_jax.conditions.numeric import check_seeds
 from ddpm_jax.conditions.schema import Row, Schema
 from ddpm_jax.reverse import Reverse
 from ddpm_jax.types import Params
@@ -31,20 +32,31 @@ def open_source(
     exported: str | None,
     steps: int | None = None,
     ema: str | None = None,
+    checkpoint: str = "latest",
 ) -> Source:
     """The run in `workdir` or the sampler in `exported`: exactly one of them."""
     if bool(workdir) == bool(exported):
         raise ValueError("expected one of --workdir and --sampler.")
     if workdir:
-        return from_run(workdir, steps, ema)
+        return from_run(workdir, steps, ema, checkpoint)
     if ema is not None:
         raise ValueError("--ema: an exported sampler has its average built in.")
+    if checkpoint != "latest":
+        raise ValueError(
+            f"--checkpoint {checkpoint}: an exported sampler has one set of weights."
+        )
     return from_sampler(exported, steps)
 
 
-def from_run(folder: str, steps: int | None = None, ema: str | None = None) -> Source:
-    """The newest checkpoint of a run; `steps` and `ema` in place of its config's."""
-    run = runs.load(folder, ema)
+def from_run(
+    folder: str,
+    steps: int | None = None,
+    ema: str | None = None,
+    checkpoint: str = "latest",
+) -> Source:
+    """The newest checkpoint of a run, or the best model; `steps` and `ema` in place of
+    its config's."""
+    run = runs.load(folder, ema, checkpoint)
     options = run.config.sampler
     reverse = Reverse(
         build.reverse_parts(run.config, run.network, run.schema),
@@ -95,7 +107,7 @@ def images(
     weight = source.sampler.check_guidance(guidance)
     return sampler.in_batches(
         lambda seeds, cond: source.run(seeds, cond, weight),
-        sampler.check_seeds(seeds),
+        check_seeds(seeds),
         source.schema.encode(rows),
         batch,
     )

@@ -22,12 +22,13 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from ddpm_jax import build, command_line, pictures, runs
+from ddpm_jax import build, command_line, pictures, runs, validation
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data import pipeline, records
 from ddpm_jax.models.functional import Network
 from ddpm_jax.planner import utilization
 from ddpm_jax.training import (
+    best,
     distributed,
     guards,
     monitoring,
@@ -125,6 +126,8 @@ def train(config, workdir: Path, profile: str = "") -> None:
         coming = [one for one in prepared if one.phase.last > start] or prepared[-1:]
         first = coming[0]
         runs.begin(workdir, config, first.schema, first.manifest, start)
+        if distributed.leads():
+            best.set_aside(workdir, after=start)
         checkpoints.set_aside(after=start)
         writer = monitoring.make_writer(workdir, start, config.train.get("wandb", ""))
         stack.enter_context(closing(writer))
@@ -154,7 +157,15 @@ def train(config, workdir: Path, profile: str = "") -> None:
                 break
         checkpoints.finish()
     if distributed.leads():
-        pictures.loss_curve(workdir / "loss.png", monitoring.read_metrics(workdir))
+        found = best.newest(workdir)
+        lines = monitoring.read_metrics(workdir)
+        pictures.loss_curve(
+            workdir / "loss.png", lines, found.measured.step if found else None
+        )
+        if found and not stopping:
+            monitoring.say(
+                f"the best is {found.measured}; take it with --checkpoint best"
+            )
     if stopping:
         monitoring.say(f"step {number} is saved; the same command goes on from there")
         raise (
@@ -198,6 +209,7 @@ def prepare(phase: phases.Phase, mesh) -> Prepared:
     manifest = records.load_manifest(config.data.folder)
     build.check_data(config, schema, manifest)
     build.resolve_sampler(config, manifest)
+    validation.check(config, manifest)
 
     to_x = functools.partial(steps.to_unit, bits=manifest.bits)
     loss = build.training_loss(config, net, schema, to_x)
@@ -239,7 +251,8 @@ def check_phases(config, prepared: list[Prepared]) -> None:
             )
     if config.data.verify:
         for folder in {one.phase.config.data.folder for one in prepared}:
-            records.check_split(folder, config.data.split)
+            for split in validation.splits(config):
+                records.check_split(folder, split)
     phases.resolve(config, [one.phase.config.sampler for one in prepared])
 
 
@@ -272,6 +285,7 @@ def run(
         put = functools.partial(sharding.put, sharding=split)
         batches = pipeline.prefetch(data, put)
         show = SampleGrid(prepared, workdir / "samples", writer, session.mesh)
+        distance = measuring_distance(session, prepared) if start < final else None
         kinds = [device.device_kind for device in jax.devices()]
         mfu_per_rate = utilization.mfu_per_rate(config, kinds)
         clock = monitoring.Clock(config.data.batch, mfu_per_rate)
@@ -294,13 +308,16 @@ def run(
             last = number == final
             stopping = 0 if number == config.train.steps else session.stop(number)
             due = number % config.train.save_every == 0 or last
-            logging = number % config.train.log_every == 0 or due
+            measuring = distance and (number % distance.every == 0 or last)
+            logging = number % config.train.log_every == 0 or due or measuring
             keeping = snapshot_every and number % snapshot_every == 0
             if logging or keeping or stopping or watch.full:
                 watch.check(fault, state.params)
             if logging:
                 scalars = monitoring.compute(total) | clock.rate(number)
                 scalars |= guards.skipped(state.optimizer)
+                if measuring:
+                    scalars |= distance(number, state.ema, checkpoints.submit)
                 writer.write_scalars(number, scalars)
                 starvation(number, scalars)
                 session.bar.set_postfix(loss=f"{scalars['loss']:.4f}")
@@ -311,14 +328,35 @@ def run(
                 writer.flush()
                 cursor = {"data": read.after, "averages": monitoring.pack(total)}
                 checkpoints.save(number, state, cursor)
+                if distance and distributed.leads():
+                    checkpoints.submit(
+                        lambda: best.drop_older(workdir, checkpoints.steps())
+                    )
             if stopping:
                 break
             showing = number % config.train.sample_every == 0 or last
             if showing:
                 show(number, state.ema)
-            if due or showing:
+            if due or showing or measuring:
                 clock.restart(number)
     return state, number, stopping
+
+
+def measuring_distance(
+    session: Session, prepared: Prepared
+) -> validation.Distance | None:
+    """None where the config asks for none."""
+    config = prepared.phase.config
+    if not validation.every(config):
+        return None
+    return validation.Distance(
+        config,
+        prepared.schema,
+        prepared.network,
+        prepared.manifest.schema,
+        session.workdir,
+        session.mesh,
+    )
 
 
 class SampleGrid:

@@ -14,8 +14,11 @@ from PIL import Image
 from ddpm_jax.conditions.presets import PELVIS
 from ddpm_jax.conditions.schema import Categorical, Continuous, Schema
 from ddpm_jax.data import records
+from ddpm_jax.outputs.requests import read_conditions
 from tests import datasets
 from tests.datasets import write_dataset
+
+KINDS = ("csv", "parquet")
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +50,6 @@ def test_conditions_are_read_as_examples_hold_them(data):
 
 
 def test_a_cohort_is_fields_and_seed_and_can_be_asked_for(command, data, tmp_path):
-    from ddpm_jax.outputs.requests import read_conditions
-
     result = run(command, data, tmp_path / "new" / "cohort.csv", "--count=200")
     out = tmp_path / "new"
     assert sorted(p.name for p in out.iterdir()) == [
@@ -78,13 +79,47 @@ def test_the_seed_decides_everything(command, data, tmp_path):
 
 def test_parquet_holds_what_csv_holds(command, data, tmp_path):
     for name in ("a.csv", "a.parquet"):
-        run(command, data, tmp_path / name, "--count=80", "--known=none", "--overwrite")
+        run(command, data, tmp_path / name, "--count=80", "--known=none")
+    for beside in ("cells.csv", "png"):
+        pair = [(tmp_path / f"a.{kind}{beside}") for kind in ("", "parquet.")]
+        assert all(path.is_file() for path in pair)
+    pictures = [(tmp_path / f"a.{kind}png").read_bytes() for kind in ("", "parquet.")]
+    assert pictures[0] != pictures[1]  # each names its file
     frame = pd.read_parquet(tmp_path / "a.parquet")
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     for row, line in zip(rows, read(tmp_path / "a.csv"), strict=True):
         assert row.pop("seed") == int(line.pop("seed"))
         assert PELVIS.parse(row) == PELVIS.parse(line)
     assert frame["sex"].isna().any()
+
+
+def test_numbers_of_many_digits_are_the_same_in_csv_and_parquet(
+    command, tmp_path, monkeypatch
+):
+    """Whichever is read: the same rows and seeds, and so the same images."""
+    schema = Schema(
+        (
+            Continuous("dose", "mGy", 0, 1e7, 5e5, 1e5, "dose"),
+            Continuous("gap", "mm", 0, 1, 0.5, 0.1, "gap"),
+            Categorical("grade", ("0", "1", "NA"), "grade"),
+        )
+    )
+
+    def row(rng):
+        dose, gap = float(1e6 * rng.random()), float(rng.random() / 3)
+        return {"dose": dose, "gap": gap, "grade": ("0", "1", "NA")[rng.integers(3)]}
+
+    monkeypatch.setattr(datasets, "PELVIS", schema)
+    monkeypatch.setattr(datasets, "random_row", row)
+    (tmp_path / "data").mkdir()
+    data = write_dataset(tmp_path / "data", size=16, counts=(("train", 200),))
+    for name in ("a.csv", "a.parquet"):
+        run(command, data, tmp_path / name, "--count=100", "--known=none")
+    one, other = (read_conditions(str(tmp_path / f"a.{s}"), schema) for s in KINDS)
+    assert one == other
+    frame = pd.read_parquet(tmp_path / "a.parquet")
+    assert frame["gap"].tolist() == [row["gap"] for row, _, _ in one]
+    assert frame["gap"].nunique() > 50
 
 
 def test_known_fields_alone_are_known(command, data, tmp_path):

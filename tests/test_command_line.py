@@ -190,7 +190,10 @@ def test_unknown_value_in_a_prompt(command, tiny_export, tmp_path, prompt, parts
         (["--prompt=AP", "--workdir=a"], ["one of --workdir and --sampler"]),
         ([], ["expected one of --prompt and --conditions"]),
         (["--prompt=AP", "--steps=3"], ["steps = 3", "has 4, 8, 16, 32, 64"]),
-        (["--prompt=AP", "--seed=4294967296"], ["seed 4294967296", "0 to 4294967295"]),
+        (
+            ["--prompt=AP", "--seed=4294967296"],
+            ["seed = 4294967296", "0 to 4294967295"],
+        ),
     ],
 )
 def test_flags_that_do_not_fit(command, tiny_export, tmp_path, arguments, parts):

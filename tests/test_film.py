@@ -91,6 +91,11 @@ def test_sweeps(text, name, values):
         ("age=", "expected e.g. age=40:90"),
         ("age=40", "expected 2 to 26 values"),
         ("age=:90", "expected two numbers"),
+        ("age=50:50", "--sweep age=50:50: .* expected different values"),
+        ("age=50:50.0000001", "expected different values"),
+        ("age=50,50.0", "expected different values"),
+        ("sex=,unknown", "expected different values"),
+        ("sex=F,f,F", "expected different values"),
         ("age=40:900", "age = '900': expected a number from 0 to 120 years"),
         ("view=AP:lateral", "view = 'AP:lateral': expected one of AP"),
         ("weight=40:90", "field 'weight' is not in the schema"),
@@ -150,6 +155,9 @@ def test_mp4_without_its_extra(monkeypatch, tmp_path):
     assert film.check(str(tmp_path / "film.gif")).name == "film.gif"
 
 
+FILM = "--film=never_made.gif"
+
+
 def test_the_command(command, tiny_run, tiny_export, tmp_path):
     """From a run as from its export; refused before anything is loaded."""
     made = []
@@ -163,8 +171,19 @@ def test_the_command(command, tiny_run, tiny_export, tmp_path):
     assert made[0] == made[1]
     for flags, message in (
         ([f"--film={out}"], "exists; expected a new file or --overwrite"),
-        (["--film=film.avi"], "expected a name in .gif, .mp4, .png"),
+        (["--film=film.avi"], "--film film.avi: expected a name that ends in .gif,"),
+        (["--film=film"], "--film film: expected a name that ends in .gif, .mp4, .png"),
+        (["--film=.gif"], "--film .gif: expected a name that ends in .gif, .mp4, .png"),
+        (["--film=a.gif.zip"], "--film a.gif.zip: expected a name that ends in .gif"),
+        (["--film="], "--film : expected a name that ends in .gif, .mp4, .png"),
+        ([f"--film={tmp_path / 'run.png' / 'a.gif'}"], "run.png: not a folder"),
         (["--sweep=age=40:90"], "--film: needed with --sweep"),
+        ([FILM, "--format=png"], "--format: not of a film; expected --out instead of"),
+        ([FILM, "--burn_in"], "--burn_in: not of a film"),
+        ([FILM, "--batch=4", "--uid_root=1.2"], "--batch, --uid_root: not of a film"),
+        ([FILM, "--splits=train=1"], "--splits: not of a film"),
+        ([FILM, "--records_per_shard=5"], "--records_per_shard: not of a film"),
+        ([FILM, "--distributed"], "--distributed: not of a film"),
         ([f"--film={tmp_path / 'a.gif'}", "--out=a"], "expected one of --film and"),
         ([f"--film={tmp_path / 'a.gif'}", "--count=17"], "at most 16"),
     ):
@@ -172,6 +191,23 @@ def test_the_command(command, tiny_run, tiny_export, tmp_path):
         assert result.status == 1 and message in result.err
         assert len(result.err.splitlines()) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["export.png", "run.png"]
+
+
+def test_a_folder_is_no_film(tmp_path):
+    (tmp_path / "a.gif").mkdir()
+    with pytest.raises(ValueError, match="a.gif: a folder; expected a file"):
+        film.check(str(tmp_path / "a.gif"), overwrite=True)
+
+
+@pytest.mark.parametrize("suffix", [".GIF", ".Png", ".MP4"])
+def test_a_suffix_in_any_spelling(sampler, tmp_path, suffix):
+    if suffix == ".MP4":
+        pytest.importorskip("av")
+    paths = [tmp_path / f"film{each}" for each in (suffix, f"_{suffix}".lower()[1:])]
+    paths[1] = paths[1].with_stem("lower")
+    for path in paths:
+        film.make(film.check(str(path)), sampler, ROWS[:1], [0])
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_a_manifest_is_filmed_as_its_images_were_made(command, tiny_export, tmp_path):

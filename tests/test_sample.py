@@ -109,7 +109,7 @@ def test_conditions_with_seeds(command, tiny_export, tmp_path):
         ("prompt\nAP\nblue\n", "line 3: prompt: cannot read 'blue'"),
         ("view,weight\nAP,80\n", "columns weight: expected some of view, side"),
         ("view,age\n", "no rows; expected one an image"),
-        ("", "no rows; expected one an image"),
+        ("", "empty; expected a CSV or Parquet"),
     ],
 )
 def test_conditions_that_cannot_be_read(tmp_path, text, message):

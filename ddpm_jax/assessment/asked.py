@@ -19,6 +19,7 @@ class Asked:
     synthetic: str | None = None
     workdir: str | None = None
     sampler: str | None = None
+    checkpoint: str = "latest"
     parts: tuple[str, ...] = PARTS
     count: int | None = None
     real_count: int = 20_000
@@ -43,6 +44,8 @@ class Asked:
         given = [self.synthetic, self.workdir, self.sampler]
         if sum(map(bool, given)) != 1:
             raise ValueError("expected one of --synthetic, --workdir and --sampler.")
+        if self.checkpoint != "latest" and not self.workdir:
+            raise ValueError(f"--checkpoint {self.checkpoint}: expected --workdir.")
         if self.synthetic and (self.guidance is not None or self.steps):
             raise ValueError(
                 "--guidance, --steps: of a model; expected --workdir or --sampler "

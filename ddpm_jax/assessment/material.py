@@ -11,6 +11,7 @@ from ddpm_jax import sampler, sources
 from ddpm_jax.assessment.asked import Asked
 from ddpm_jax.assessment.progress import bar
 from ddpm_jax.conditions.cohort import Joint
+from ddpm_jax.conditions.numeric import finite
 from ddpm_jax.conditions.schema import Conditions, Schema
 from ddpm_jax.data import records
 from ddpm_jax.evaluation import features as extractors
@@ -18,7 +19,7 @@ from ddpm_jax.evaluation import groups, labeller
 from ddpm_jax.evaluation.images import Images, of_records
 from ddpm_jax.evaluation.labeller import Labeller, Reading
 from ddpm_jax.evaluation.store import Store
-from ddpm_jax.outputs import folder, reading, requests, work
+from ddpm_jax.outputs import claim, folder, reading, requests, work
 
 DEFAULT_COUNT = 1000
 LEAST_IMAGES = 20
@@ -58,7 +59,9 @@ class Material:
         asked = self.asked
         if asked.synthetic:
             return None
-        return sources.open_source(asked.workdir, asked.sampler, asked.steps)
+        return sources.open_source(
+            asked.workdir, asked.sampler, asked.steps, checkpoint=asked.checkpoint
+        )
 
     def _records(self, place: str, split: str) -> Images:
         images = of_records(place, split, self.schema, self.asked.real_count)
@@ -93,7 +96,7 @@ class Material:
         if not self.source:
             return None
         given = self.asked.guidance
-        return sampler.check_guidance(self.source.guidance if given is None else given)
+        return finite("guidance", self.source.guidance if given is None else given)
 
     def request(self) -> dict[str, str]:
         """What one folder is about; words for people."""
@@ -170,7 +173,7 @@ class Material:
             kind="run" if asked.workdir else "sampler",
             batch=sampler.BATCH,
         )
-        if not folder.begin(job, asked.overwrite):
+        if not claim.begin(job, asked.overwrite):
             work.make(job, source)
             folder.finish(job)
         return self._read(reading.open_folder(str(job.out), self.schema))

@@ -14,9 +14,11 @@ LOGSNR = (-2.0, 0.0, 2.0, 4.0)
 MOST, BATCH = 1000, 16
 
 
-def scores(workdir: str, members: Images, others: Images) -> dict[str, np.ndarray]:
+def scores(
+    workdir: str, members: Images, others: Images, checkpoint: str = "latest"
+) -> dict[str, np.ndarray]:
     """Minus the mean error of v over noise levels, the same noise for every image."""
-    run = runs.load(workdir)
+    run = runs.load(workdir, checkpoint=checkpoint)
     size = run.config.image_size
     denoise = build.denoiser(run.config, run.network, run.params)
     eps = jax.random.normal(jax.random.key(0), (len(LOGSNR), size, size, 1))

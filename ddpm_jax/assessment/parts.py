@@ -208,7 +208,8 @@ def measure_memorization(material: Material) -> dict:
     result["training"] = len(training)
     result["flagged_images"] = np.flatnonzero(verdict.flagged)
     if material.asked.workdir:
-        scores = membership.scores(material.asked.workdir, training, held_out)
+        workdir, chosen = material.asked.workdir, material.asked.checkpoint
+        scores = membership.scores(workdir, training, held_out, chosen)
         result["membership"] = memorisation.membership(scores)
     return result
 

@@ -28,6 +28,9 @@ RULES = (
     *("name link? value", "value name", "name link? unknown", "unknown name"),
     *("amount link? number unit?", "number unit", "number sex", "sex link? number"),
 )
+LONGEST = 2000
+"""Characters of a prompt: twenty times what the pelvis's fields take."""
+
 SIDED = ("name", "finding", "denial")
 SILENT = ("filler", "no", "name", "link", "amount", "unit")
 """Terms that carry no value."""
@@ -66,8 +69,13 @@ def parse_prompt(text: str, schema: Schema) -> Prompt:
     """What `text` states of the fields of `schema`; what it leaves out is not known.
 
     Raises ValueError, in one line, for words that cannot be read or have two readings,
-    for fields not in the schema, contradictions and values out of range.
+    for fields not in the schema, contradictions and values out of range, and for more
+    than `LONGEST` characters.
     """
+    if len(text) > LONGEST:
+        raise ValueError(
+            f"prompt of {len(text)} characters: expected {LONGEST} at most."
+        )
     tokens = tokenize(text)
     readings = _read(tuple(token.group().lower() for token in tokens), schema)
 
@@ -76,10 +84,10 @@ def parse_prompt(text: str, schema: Schema) -> Prompt:
 
     best = readings[0]
     if best.unread:
-        unread = ", ".join(_quote(written(*span)) for span in best.unread)
+        unread = _some([_quote(written(*span)) for span in best.unread])
         raise ValueError(f"prompt: cannot read {unread}; {_allowed(schema)}.")
     if len(readings) > 1:
-        one, other = (", ".join(_show(*s) for s in r.stated) for r in readings)
+        one, other = (_some([_show(*s) for s in r.stated]) for r in readings)
         raise ValueError(
             f"prompt: {_quote(text)} can mean {one} or {other}; separate its phrases "
             "by commas, or say field=value."
@@ -96,6 +104,13 @@ def parse_prompt(text: str, schema: Schema) -> Prompt:
 
 def _quote(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def _some(parts: list[str], most: int = 6) -> str:
+    """The first of `parts`, each once."""
+    different = list(dict.fromkeys(parts))
+    rest = len(different) - most
+    return ", ".join(different[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _show(name: str, value) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ddpm_jax.conditions.numeric import finite, shown
+
 VERSION = 1
 """Of `Schema.to_json` and of the codes: a change that makes old ones mean something
 else raises it, and folders of another version are refused."""
@@ -62,8 +64,8 @@ class Categorical:
                 return known
         allowed = ", ".join(self.values)
         raise ValueError(
-            f"{self.name} = {value!r}: expected one of {allowed}, or nothing for not "
-            "known."
+            f"{self.name} = {shown(value)}: expected one of {allowed}, or nothing for "
+            "not known."
         )
 
     def stands_alone(self, value: str) -> bool:
@@ -132,7 +134,7 @@ class Continuous:
         if not self.low <= number <= self.high:
             unit = f" {self.unit}" if self.unit else ""
             raise ValueError(
-                f"{self.name} = {value!r}: expected a number from {self.low:g} to "
+                f"{self.name} = {shown(value)}: expected a number from {self.low:g} to "
                 f"{self.high:g}{unit}, or nothing for not known."
             )
         return number
@@ -156,6 +158,40 @@ Field = Categorical | Continuous
 KINDS = {kind.kind: kind for kind in (Categorical, Continuous)}
 
 
+def _field(entry: object) -> Field:
+    """One field of a schema's JSON, each value of its type."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"schema field {shown(entry)}: expected an object with kind.")
+    entry = dict(entry)
+    kind, label = entry.pop("kind", None), f"schema field {shown(entry.get('name'))}"
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(
+            f"schema field kind = {shown(kind)}: expected one of "
+            f"{', '.join(sorted(KINDS))}."
+        )
+    expected = [part.name for part in dataclasses.fields(KINDS[kind])]
+    if set(entry) != set(expected):
+        names = ", ".join(shown(name)[1:-1] for name in list(entry)[:20])
+        raise ValueError(f"{label} has {names}: expected kind, {', '.join(expected)}.")
+    for key, value in entry.items():
+        if key in ("name", "title", "unit"):
+            if not isinstance(value, str) or (key != "unit" and not value):
+                raise ValueError(f"{label}: {key} = {shown(value)}: expected a word.")
+        elif key == "values":
+            words = isinstance(value, list | tuple) and value
+            if not words or not all(isinstance(word, str) for word in value):
+                raise ValueError(
+                    f"{label}: values = {shown(value)}: expected a list of words."
+                )
+            entry[key] = tuple(value)
+        else:
+            finite(f"{label}: {key}", value)
+    try:
+        return KINDS[kind](**entry)
+    except ValueError as error:
+        raise ValueError(f"schema field {error}") from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Schema:
     """The ordered fields of a data set, a model or an exported sampler."""
@@ -176,7 +212,7 @@ class Schema:
             if field.name == name:
                 return field
         raise ValueError(
-            f"field {name!r} is not in the schema: expected one of "
+            f"field {shown(name)} is not in the schema: expected one of "
             f"{', '.join(self.names)}."
         )
 
@@ -245,26 +281,11 @@ class Schema:
         return [{"kind": f.kind} | dataclasses.asdict(f) for f in self]
 
     @classmethod
-    def from_json(cls, entries: Sequence[Mapping]) -> "Schema":
-        fields = []
-        for entry in entries:
-            entry = dict(entry)
-            kind = entry.pop("kind", None)
-            if kind not in KINDS:
-                raise ValueError(
-                    f"schema field kind = {kind!r}: expected one of "
-                    f"{', '.join(sorted(KINDS))}."
-                )
-            expected = [part.name for part in dataclasses.fields(KINDS[kind])]
-            if set(entry) != set(expected):
-                raise ValueError(
-                    f"schema field {entry.get('name')!r} has {', '.join(entry)}: "
-                    f"expected kind, {', '.join(expected)}."
-                )
-            if "values" in entry:
-                entry["values"] = tuple(entry["values"])
-            fields.append(KINDS[kind](**entry))
-        return cls(tuple(fields))
+    def from_json(cls, entries: object) -> "Schema":
+        """The inverse of `to_json`; ValueError for what `to_json` cannot have made."""
+        if not isinstance(entries, list | tuple):
+            raise ValueError(f"schema = {shown(entries)}: expected a list of fields.")
+        return cls(tuple(map(_field, entries)))
 
     def __str__(self) -> str:
         return json.dumps(self.to_json())

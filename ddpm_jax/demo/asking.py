@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ddpm_jax.conditions.numeric import MOST_SEED
 from ddpm_jax.conditions.prompt import Prompt, parse_prompt
 from ddpm_jax.conditions.schema import Schema
-from ddpm_jax.sampler import MOST_SEED, Sampler
+from ddpm_jax.sampler import Sampler
 
 LONGEST_PROMPT = 300
 MOST_GUIDANCE = 20.0

@@ -2,8 +2,11 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 
 import gradio as gr
+from fastapi import HTTPException, Request
+from fastapi.responses import JSONResponse
 
 from ddpm_jax.demo import app, asking
 from ddpm_jax.demo.studio import Studio
@@ -29,6 +32,24 @@ def theme() -> gr.themes.Base:
         spacing_size="sm",
         radius_size="md",
     )
+
+
+def refusing(queue: int) -> Callable:
+    """What is said where `queue` requests wait already: Gradio's status 503.
+
+    The page shows what is said with any status but 503, and a text of its own there.
+    """
+
+    async def refuse(request: Request, error: HTTPException) -> JSONResponse:
+        detail = error.detail
+        if str(detail).startswith("Queue is full"):
+            waiting = "1 request waits" if queue == 1 else f"{queue} requests wait"
+            detail = f"busy: {waiting} already; try again in a minute."
+        in_browser = request.headers.get("user-agent", "").startswith("Mozilla")
+        status = 429 if in_browser else error.status_code
+        return JSONResponse({"detail": detail}, status, {"Retry-After": "60"})
+
+    return refuse
 
 
 def prepare(sampler: Sampler, batch: int, most_images: int) -> tuple[gr.Blocks, float]:
@@ -64,6 +85,7 @@ def serve(
         ssr_mode=False,
         enable_monitoring=False,
         footer_links=[],
+        app_kwargs={"exception_handlers": {503: refusing(queue)}},
         theme=theme(),
         css=app.asset("page.css"),
         head=DARK,

@@ -53,22 +53,26 @@ class Images:
         return self.schema.decode(self.cond)
 
 
-def of_records(folder: str, split: str, schema: Schema, most: int) -> Images:
+def of_records(
+    folder: str, split: str, schema: Schema, most: int, size: int | None = None
+) -> Images:
     """The records of a split, or `most` of them drawn at random where there are more;
-    always the same ones."""
+    always the same ones. They are shrunk to `size`, a divisor of their own, if given.
+    """
     manifest = records.check_counts(folder, split)
     if manifest.height != manifest.width:
         raise ValueError(f"{folder}: images that are not square.")
     source = records.Entries(folder, split)
-    decode = pipeline.Decode(schema)
+    size = size or manifest.height
+    decode = pipeline.Decode(schema, size)
     cond, _ = records.read_conditions(folder, split, schema)
 
     def read(i: int) -> np.ndarray:
         return to_full(np.asarray(decode.map(source[i])["image"]), manifest.bits)
 
-    whole = Images(
-        schema, cond, manifest.height, read, f"{manifest.fingerprint()}/{split}"
-    )
+    identity = f"{manifest.fingerprint()}/{split}"
+    identity += f"/{size}" if size < manifest.height else ""
+    whole = Images(schema, cond, size, read, identity)
     if len(whole) <= most:
         return whole
     drawn = np.random.default_rng(0).choice(len(whole), most, replace=False)

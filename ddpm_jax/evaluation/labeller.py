@@ -5,6 +5,7 @@ feature space of an evaluation: it was trained to see what the labels are about.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -52,18 +53,26 @@ class Labeller:
             digest.update(name.encode() + np.asarray(self.params[name]).tobytes())
         return digest.hexdigest()
 
+    @functools.cached_property
+    def _apply(self) -> Callable:
+        return jax.jit(_network(self.schema, self.size, self.width).apply)
+
+    def outputs(self, images: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """What the heads say of uint16 [b, s, s] by field, and the features [b, d]."""
+        x = to_input(shrink(images, self.size))
+        read, features = jax.device_get(self._apply(self.params, _filled(x)))
+        return {name: out[: len(x)] for name, out in read.items()}, features[: len(x)]
+
     def read(
         self, images: Images, advance: Callable[[int], object] = lambda n: None
     ) -> Reading:
         """Of all images; `advance` is told how many more are read."""
-        apply = jax.jit(_network(self.schema, self.size, self.width).apply)
         read, features = [], []
         for part in images.batches():
-            x = to_input(shrink(part, self.size))
-            outputs, found = jax.device_get(apply(self.params, _filled(x)))
-            read.append({name: out[: len(x)] for name, out in outputs.items()})
-            features.append(found[: len(x)])
-            advance(len(x))
+            outputs, found = self.outputs(part)
+            read.append(outputs)
+            features.append(found)
+            advance(len(part))
         probabilities, numbers = {}, {}
         for field in self.schema:
             out = np.concatenate([one[field.name] for one in read])

@@ -96,16 +96,24 @@ class Store:
         self, name: str, inputs: Mapping, make: Callable[[], Mapping]
     ) -> dict[str, np.ndarray]:
         """The arrays that `make` returned for these inputs, now or before."""
-        path = self.private / f"{name}-{key(inputs)}.npz"
-        if not path.is_file():
-            buffer = io.BytesIO()
-            np.savez(buffer, **make())
-            shards.write_atomically(path, buffer.getvalue())
-        try:
-            with np.load(path) as kept:
-                return dict(kept)
-        except (zipfile.BadZipFile, EOFError, KeyError, ValueError):
-            raise ValueError(f"{path}: not readable arrays; remove it.") from None
+        return arrays(self.private, name, inputs, make)
+
+
+def arrays(
+    folder: Path, name: str, inputs: Mapping, make: Callable[[], Mapping]
+) -> dict[str, np.ndarray]:
+    """The arrays that `make` returned for these inputs, now or before, kept in
+    `folder`; ValueError where they can no longer be read."""
+    path = folder / f"{name}-{key(inputs)}.npz"
+    if not path.is_file():
+        buffer = io.BytesIO()
+        np.savez(buffer, **make())
+        shards.write_atomically(path, buffer.getvalue())
+    try:
+        with np.load(path) as kept:
+            return dict(kept)
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError):
+        raise ValueError(f"{path}: not readable arrays; remove it.") from None
 
 
 def key(inputs: Mapping) -> str:

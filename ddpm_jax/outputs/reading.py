@@ -11,7 +11,7 @@ import pydicom
 
 from ddpm_jax.conditions.schema import Schema
 from ddpm_jax.data import records
-from ddpm_jax.outputs import folder, requests
+from ddpm_jax.outputs import folder, requests, table
 
 UNREADABLE = (
     *(imagecodecs.PngError, pydicom.errors.InvalidDicomError),
@@ -39,19 +39,19 @@ def open_folder(path: str, schema: Schema) -> Made:
             f"{path}: no {folder.MANIFEST} here; expected the finished --out folder of "
             "`python -m ddpm_jax.sample`."
         )
-    table = requests.read_table(str(place / folder.MANIFEST))
-    rows = [row for row, _, _ in requests.read_rows(table, schema)]
-    names = [cells.get("file", "") for _, cells in table.lines]
+    made = table.read_table(str(place / folder.MANIFEST))
+    rows = [row for row, _, _ in requests.read_rows(made, schema)]
+    names = [cells.get("file", "") for _, cells in made.lines]
     files = [place / name for name in names]
-    for (where, _), file in zip(table.lines, files, strict=True):
+    for (where, _), file in zip(made.lines, files, strict=True):
         inside = file.resolve().parent == place.resolve()
         known = file.suffix in folder.SUFFIXES.values()
         if not (known and inside and file.is_file()):
             raise ValueError(
-                f"{table.path}, {where}: no such image; expected a PNG or DICOM file "
+                f"{made.path}, {where}: no such image; expected a PNG or DICOM file "
                 "of the folder."
             )
-    models = requests.models_of(table)
+    models = requests.models_of(made)
     return Made(
         rows,
         files,

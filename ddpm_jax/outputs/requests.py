@@ -3,18 +3,19 @@
 Everything ends as a list of `Asked`; the order is that of the table.
 """
 
-import csv
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import pandas as pd
+from tqdm import tqdm
 
+from ddpm_jax.conditions.numeric import MOST_SEED, shown
 from ddpm_jax.conditions.prompt import parse_prompt
 from ddpm_jax.conditions.schema import Schema
+from ddpm_jax.outputs.table import Table, read_table
 
 ASKED = ("seed", "prompt")
 """Columns of a table beside the conditions, in words of their own."""
@@ -49,74 +50,6 @@ def identity(asked: Asked, model: Model) -> bytes:
     return hashlib.sha256(json.dumps(parts).encode()).digest()
 
 
-class Table(NamedTuple):
-    """Cells as text; `lines` are (where a row stands, its cells by column)."""
-
-    path: str
-    columns: tuple[str, ...]
-    lines: list[tuple[str, dict[str, str]]]
-
-
-def read_table(path: str) -> Table:
-    """A CSV, or a Parquet where the name ends so. ValueError where it has no rows."""
-    if "=" in path and not Path(path).exists():
-        raise ValueError(
-            f"--conditions {path}: no such file; field=value is for --condition."
-        )
-    read = _parquet if Path(path).suffix == ".parquet" else _csv
-    columns, lines = read(path)
-    if len(set(columns)) < len(columns):
-        raise ValueError(f"{path}: columns {', '.join(columns)}: expected each once.")
-    if not lines:
-        raise ValueError(f"{path}: no rows; expected one an image.")
-    return Table(path, columns, lines)
-
-
-def _csv(path):
-    lines = []
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            columns = tuple(name.strip() for name in next(reader, ()))
-            for cells in filter(None, reader):
-                where = f"line {reader.line_num}"
-                if len(cells) != len(columns):
-                    raise ValueError(
-                        f"{path}, {where}: {len(cells)} cells for {len(columns)} "
-                        "columns; a prompt with commas needs quotation marks."
-                    )
-                lines.append((where, dict(zip(columns, cells, strict=True))))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: no readable CSV in UTF-8 ({error}).") from None
-    return columns, lines
-
-
-def _parquet(path):
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file; expected a CSV or Parquet.")
-    try:
-        table = pd.read_parquet(path, dtype_backend="numpy_nullable")
-    except Exception as error:  # pyarrow's own, many types
-        raise ValueError(
-            f"{path}: no readable Parquet ({type(error).__name__})."
-        ) from None
-    columns = tuple(map(str, table.columns))
-    cells = ([_text(x) for x in table[name]] for name in table.columns)
-    rows = zip(*cells, strict=True)
-    return columns, [
-        (f"row {i}", dict(zip(columns, row, strict=True)))
-        for i, row in enumerate(rows, start=1)
-    ]
-
-
-def _text(value) -> str:
-    """As a CSV would have it: '' for a missing value, 7 for 7.0."""
-    if pd.isna(value):
-        return ""
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value) if whole else value)
-
-
 def made_with(table: Table, name: str) -> float | None:
     """The guidance or steps that a manifest.csv states: None where it states none.
 
@@ -141,8 +74,11 @@ def models_of(table: Table) -> set[str]:
     return {cells.get("model_sha256", "").strip() for _, cells in table.lines} - {""}
 
 
-def read_rows(table: Table, schema: Schema) -> list[tuple[dict, int | None, str]]:
-    """(full row, seed or None, prompt) of each line."""
+def read_rows(
+    table: Table, schema: Schema, count: int = 1, bar: bool = False
+) -> list[tuple[dict, int | None, str]]:
+    """(full row, seed or None, prompt) of each line; `count` images with seeds from a
+    row's own on must have one. `bar` shows how far it is where that takes a while."""
     allowed = (*schema.names, *ASKED)
     extra = [n for n in table.columns if n not in (*allowed, *MADE, *WRITTEN)]
     if extra or not set(table.columns) & set(allowed):
@@ -151,9 +87,11 @@ def read_rows(table: Table, schema: Schema) -> list[tuple[dict, int | None, str]
             f"of {', '.join(allowed)}."
         )
     rows = []
-    for where, cells in table.lines:
+    read = functools.cache(lambda prompt: parse_prompt(prompt, schema).row)
+    shown_after = {"delay": 2, "leave": False, "disable": not bar}
+    for where, cells in tqdm(table.lines, "reading", unit="row", **shown_after):
         try:
-            rows.append(_read_line(cells, schema))
+            rows.append(_read_line(cells, schema, read, MOST_SEED - count + 1))
         except ValueError as error:
             raise ValueError(f"{table.path}, {where}: {error}") from None
     return rows
@@ -164,14 +102,29 @@ def read_conditions(path: str, schema: Schema) -> list[tuple[dict, int | None, s
     return read_rows(read_table(path), schema)
 
 
-def _read_line(cells: Mapping[str, str], schema: Schema):
+def _read_line(cells: Mapping[str, str], schema: Schema, read: Callable, most: int):
     prompt = cells.get("prompt", "").strip()
-    row = parse_prompt(prompt, schema).row if prompt else {}
+    row = read(prompt) if prompt else {}
     row = combine(row, {n: cells.get(n) for n in schema.names}, "a column", schema)
-    text = cells.get("seed", "").strip()
-    if text and not re.fullmatch("[0-9]+", text):
-        raise ValueError(f"seed = {text!r}: expected a whole number from 0.")
-    return row, int(text) if text else None, prompt
+    return row, _seed(cells.get("seed", "").strip(), most), prompt
+
+
+def _seed(text: str, most: int) -> int | None:
+    """A whole number to `most`, 7.0 too; None for nothing."""
+    if not text:
+        return None
+    found = re.fullmatch(r"0*([0-9]{1,10})(\.0*)?", text)
+    seed = int(found[1]) if found else MOST_SEED + 1
+    if seed > MOST_SEED:
+        raise ValueError(
+            f"seed = {shown(text)}: expected a whole number from 0 to {MOST_SEED}."
+        )
+    if seed > most:
+        raise ValueError(
+            f"seed = {MOST_SEED + 1}: expected 0 to {MOST_SEED}, of the last image of "
+            "this row too."
+        )
+    return seed
 
 
 def combine(prompted: Mapping, stated: Mapping, what: str, schema: Schema) -> dict:

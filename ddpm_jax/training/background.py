@@ -4,8 +4,9 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-MOST = 2
-"""Jobs that may be pending: an average and a checkpoint of the same step."""
+MOST = 4
+"""Jobs that may be pending: an average, the best model and a checkpoint of the same
+step, and the removal of what they replace."""
 
 KNOWN = (
     "No space left on device",

@@ -1,7 +1,8 @@
 """Averages kept on the way, from which `ema.reconstruct` makes any other width.
 
 `ema/STEP.safetensors` holds all tracks of a step in float32, its names
-WIDTH/PARAMETER; `ema/STEP.sha256`, written last, says that it is whole.
+WIDTH/PARAMETER; `ema/STEP.sha256`, written last, says that it is whole. `best/`
+(`training.best`) is such a folder, too.
 """
 
 import functools
@@ -19,6 +20,7 @@ from ddpm_jax.training import distributed, sharding
 from ddpm_jax.training.background import reason
 from ddpm_jax.training.checkpoint import sha256
 
+FOLDER = "ema"
 Readers = dict[tuple[int, float], Callable[[], dict]]
 
 
@@ -39,9 +41,16 @@ class Lazy(Mapping):
 
 
 def save(
-    workdir: Path, step: int, tracks: Tracks, submit: Callable = lambda job: job()
+    workdir: Path,
+    step: int,
+    tracks: Tracks,
+    submit: Callable = lambda job: job(),
+    *,
+    into: str = FOLDER,
+    said: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the tracks of one step; the same step again replaces it.
+    """Write the tracks of one step, and what is `said` of them, into the folder `into`
+    of a run; the same step again replaces it.
 
     Every process must call it; process 0 writes, in a job that `submit` gets. The
     tracks may be donated when it returns. OSError where they cannot be written.
@@ -53,16 +62,16 @@ def save(
             for width, params in tracks.items()
             for name, value in params.items()
         }
-        submit(functools.partial(_write, workdir / "ema", step, named))
+        submit(functools.partial(_write, workdir / into, step, named, said))
 
 
-def _write(folder: Path, step: int, named: dict[str, np.ndarray]) -> None:
-    path = folder / f"{step:07d}.safetensors"
+def _write(folder: Path, step: int, named: dict[str, np.ndarray], said) -> None:
+    path = path_of(folder, step)
     pending = path.with_suffix(".tmp")
     try:
         folder.mkdir(exist_ok=True)
         path.with_suffix(".sha256").unlink(missing_ok=True)
-        save_file(named, pending)
+        save_file(named, pending, said)
         digest = sha256(pending)
         os.replace(pending, path)
         pending.write_text(digest)
@@ -77,21 +86,41 @@ def _write(folder: Path, step: int, named: dict[str, np.ndarray]) -> None:
 def readers(workdir: Path, until: int) -> Readers:
     """How to read each average kept up to step `until`; damaged files are reported."""
     found: Readers = {}
-    for listed in sorted((workdir / "ema").glob("*.sha256")):
-        step, path = int(listed.stem), listed.with_suffix(".safetensors")
-        if step > until:
-            continue
-        if not path.is_file() or sha256(path) != listed.read_text():
-            logging.warning("%s is not as it was written and is left out", path)
+    for step in steps(workdir / FOLDER):
+        path = path_of(workdir / FOLDER, step)
+        if step > until or not whole(path):
             continue
         with safe_open(path, "numpy") as file:
             widths = {name.split("/", 1)[0] for name in file.keys()}
         for width in widths:
-            found[step, float(width)] = functools.partial(_read, path, width)
+            found[step, float(width)] = functools.partial(read, path, width)
     return found
 
 
-def _read(path: Path, width: str) -> dict[str, np.ndarray]:
+def steps(folder: Path) -> list[int]:
+    """Steps that were written to the end, oldest first."""
+    return sorted(int(listed.stem) for listed in folder.glob("*.sha256"))
+
+
+def path_of(folder: Path, step: int) -> Path:
+    return folder / f"{step:07d}.safetensors"
+
+
+def whole(path: Path) -> bool:
+    """Whether a file is, to the bit, what was written; told where it is not."""
+    same = path.is_file() and sha256(path) == path.with_suffix(".sha256").read_text()
+    if not same:
+        logging.warning("%s is not as it was written and is left out", path)
+    return same
+
+
+def remove(path: Path) -> None:
+    for part in (path.with_suffix(".sha256"), path):
+        part.unlink(missing_ok=True)
+
+
+def read(path: Path, width: str) -> dict[str, np.ndarray]:
+    """The parameters of one width."""
     with safe_open(path, "numpy") as file:
         return {
             name.split("/", 1)[1]: file.get_tensor(name)

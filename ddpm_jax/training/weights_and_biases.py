@@ -9,7 +9,7 @@ import importlib.util
 import secrets
 from pathlib import Path
 
-KEPT_HERE = ("data", "conditioning")
+KEPT_HERE = ("data", "conditioning", "evaluation")
 """Parts of the config that name folders, splits and a lab's own fields."""
 
 NOTHING_ELSE = {

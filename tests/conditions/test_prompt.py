@@ -1,6 +1,7 @@
 """Laws of the prompt: a row said in words is read as that row, or it is refused."""
 
 import dataclasses
+import time
 
 import pytest
 from hypothesis import assume, given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from ddpm_jax.conditions.lexicon import SYNONYMS, lexicon
 from ddpm_jax.conditions.presets import PELVIS
-from ddpm_jax.conditions.prompt import parse_prompt
+from ddpm_jax.conditions.prompt import LONGEST, parse_prompt
 from ddpm_jax.conditions.schema import ANSWERS, Categorical, Continuous, Schema
 
 quick = settings(max_examples=35, deadline=None)
@@ -347,3 +348,31 @@ def test_a_word_means_one_value_of_a_field_of_the_preset():
 def test_answers_need_the_name_of_their_field():
     yes, no = (set(group.split("|")) for group in SYNONYMS[""][:2])
     assert yes | no == set(ANSWERS)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("AP pelvis, " * 5000, "prompt of 55000 characters: expected 2000 at most"),
+        ("x" * 10**6, "prompt of 1000000 characters: expected 2000 at most"),
+        ("blue and green, " * 100, "cannot read 'blue', 'green'; view can be"),
+        (" ".join(f"w{chr(97 + i % 26)}{'x' * i}." for i in range(40)), "and 34 more;"),
+    ],
+)
+def test_an_overlong_prompt_is_not_told_back(text, said):
+    with pytest.raises(ValueError, match=said) as raised:
+        parse_prompt(text, PELVIS)
+    assert len(str(raised.value)) < 700
+    assert "\n" not in str(raised.value)
+
+
+def test_the_longest_prompt_is_read_soon():
+    started = time.monotonic()
+    for phrase in (
+        "AP, ",
+        "right hip prosthesis, ",
+        "67-year-old woman, ",
+        "the a an ",
+    ):
+        parse_prompt(phrase * (LONGEST // len(phrase)), PELVIS)
+    assert time.monotonic() - started < 20

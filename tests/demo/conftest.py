@@ -2,6 +2,7 @@
 
 import socket
 import tempfile
+import threading
 
 import pytest
 
@@ -55,3 +56,25 @@ def serve(studio, limit):
 @pytest.fixture(scope="session")
 def address(serve):
     return serve()
+
+
+@pytest.fixture
+def full(serve, studio, monkeypatch):
+    """The address of a page where one request is sampled and another waits; they go on
+    at the end."""
+    httpx = pytest.importorskip("httpx")
+    begun, go_on, images = threading.Event(), threading.Event(), studio.images
+
+    def waiting(*asked):
+        begun.set()
+        go_on.wait(60)
+        return images(*asked)
+
+    monkeypatch.setattr(studio, "images", waiting)
+    address = serve(queue=1)
+    asked = {"data": ["AP", {}, 0, 1, 2.0, 8, "png"]}
+    for _ in range(2):
+        assert httpx.post(f"{address}gradio_api/call/sample", json=asked).is_success
+        assert begun.wait(60)
+    yield address
+    go_on.set()

@@ -145,6 +145,21 @@ def test_of_twenty_clients_those_beyond_the_queue_are_told(serve, tmp_path):
     assert one(0) == 4
 
 
+def test_a_full_queue_is_told_in_words(full, tmp_path):
+    """gradio_client has words of its own for status 503."""
+    import httpx
+
+    asked = {"data": ["AP", {}, 0, 1, 2.0, 8, "png"]}
+    answer = httpx.post(f"{full}gradio_api/call/sample", json=asked)
+    said = "busy: 1 request waits already; try again in a minute."
+    assert (answer.status_code, answer.json()) == (503, {"detail": said})
+    assert answer.headers["retry-after"] == "60"
+    client = connect(full, tmp_path)
+    with pytest.raises(Exception, match="Queue is full! Please try again"):
+        sample(client)
+    client.close()
+
+
 def test_auth(serve, tmp_path):
     import httpx
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import zipfile
 
 import imagecodecs
@@ -269,6 +270,30 @@ def test_window_level_invert_and_zoom_ask_the_server_nothing(visitor):
     assert looks[-1] == looks[0] and page.evaluate(zoom) == "1"
     new = visitor.requests[asked:]
     assert [url for url in new if "queue" in url or "call" in url] == []
+
+
+def test_a_full_queue_is_told_in_words(browser, full):
+    """Legibly: light on dark, and nothing that says no more than Error."""
+    page = browser.new_page()
+    try:
+        Visitor(page).open(full)
+        page.click("#sample")
+        page.wait_for_selector(".toast-message-text")
+        said = page.inner_text(".toast-message-text")
+        assert said == "busy: 1 request waits already; try again in a minute."
+        assert not page.locator("#status .error").is_visible()
+        style = "(e, name) => getComputedStyle(document.querySelector(e))[name]"
+        colours = [
+            page.evaluate(f"([e, name]) => ({style})(e, name)", asked)
+            for asked in (
+                [".toast-message-text", "color"],
+                [".toast-body", "backgroundColor"],
+            )
+        ]
+        text, ground = (sum(map(int, re.findall(r"\d+", c)[:3])) for c in colours)
+        assert text - ground > 400
+    finally:
+        page.close()
 
 
 def test_downloads_are_the_images(visitor, studio):

@@ -15,7 +15,7 @@ import pytest
 
 from ddpm_jax import sources
 from ddpm_jax.conditions.presets import PELVIS
-from ddpm_jax.outputs import folder, stream, work
+from ddpm_jax.outputs import claim, folder, stream, work
 from ddpm_jax.outputs.requests import Asked, Model
 from ddpm_jax.outputs.writers import Writers
 from tests.outputs.test_going_on import content
@@ -153,7 +153,7 @@ def test_memory_is_the_same_for_any_count(tmp_path):
     job = folder.Job(
         tmp_path / "out", asked, PELVIS, side, Model("ab", 1.0, 4), "sampler", 8
     )
-    folder.begin(job, overwrite=False)
+    claim.begin(job, overwrite=False)
     work.make(job, source)
     assert len(list((tmp_path / "out").glob("*.png"))) == 400 and len(seen) == 50
     assert max(seen) - seen[15] < 50e6

@@ -32,6 +32,7 @@ def config_of(data: str, steps: int):
     config.data.verify = False
     config.ema.widths = (0.05, 0.10)
     config.ema.snapshot_every = 10
+    config.evaluation.update(every=4, count=20, epochs=6)
     config.train.update(
         steps=steps, log_every=3, save_every=5, sample_every=steps, sample_count=1
     )

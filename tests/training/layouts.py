@@ -40,6 +40,7 @@ def main(data: str, workdir: str, fsdp: str, count: str) -> None:
     config.train.update(
         fsdp=int(fsdp), steps=int(count), log_every=1, save_every=10, sample_every=20
     )
+    config.evaluation.update(every=10, count=24, epochs=6)
     traced, make_step = [], steps.make_step
 
     def counting(*args):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from ddpm_jax.training import monitoring
+from ddpm_jax.training import best, monitoring
+from tests.datasets import write_dataset
 from tests.training import kills
 from tests.training.test_resume import saved
 
@@ -32,14 +33,18 @@ def same_files(one, other):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps, count", [(20, 3), (200, 25)])
-def test_a_killed_run_is_the_whole_run(tiny_data, tmp_path, steps, count):
+def test_a_killed_run_is_the_whole_run(tmp_path, steps, count):
     """SIGKILL and SIGTERM, half of each, while it starts and while it trains: the same
-    parameters, moments, averages, position in the data and lines of metrics.jsonl."""
+    parameters, moments, averages, position in the data, lines of metrics.jsonl and
+    best model."""
     import jax
 
+    (tmp_path / "data").mkdir()
+    counts = (("train", 32), ("validation", 20))
+    data = write_dataset(tmp_path / "data", size=16, counts=counts)
     command = [sys.executable, "-m", "tests.training.kills"]
     result = subprocess.run(
-        [*command, *map(str, (tiny_data, tmp_path, steps, count, 1))],
+        [*command, *map(str, (data, tmp_path, steps, count, 1))],
         capture_output=True,
         text=True,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
@@ -52,7 +57,7 @@ def test_a_killed_run_is_the_whole_run(tiny_data, tmp_path, steps, count):
         by_now = {"SIGKILL": {-signal.SIGKILL}, "SIGTERM": {-signal.SIGTERM, 75}}
         assert status in by_now.get(sent, {0}), said
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    config = kills.config_of(str(tiny_data), steps)
+    config = kills.config_of(str(data), steps)
     states = [saved(config, workdir, steps) for workdir in (whole, killed)]
     (state1, data1), (state2, data2) = states
     assert int(state1.step) == steps and data1 == data2
@@ -65,3 +70,7 @@ def test_a_killed_run_is_the_whole_run(tiny_data, tmp_path, steps, count):
     averages = [sorted((w / "ema").glob("*.safetensors")) for w in (whole, killed)]
     assert len(averages[0]) == steps // 10
     same_files(*averages)
+    ours, theirs = (best.newest(workdir) for workdir in (killed, whole))
+    assert ours.measured == theirs.measured
+    assert sum("fd" in entry for entry in entries[0]) == steps // 4
+    same_files([ours.path], [theirs.path])

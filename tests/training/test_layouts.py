@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from ddpm_jax.training import monitoring
+from ddpm_jax.training import best, monitoring
+from tests.datasets import write_dataset
 
 FLAG = "--xla_force_host_platform_device_count"
 LAYOUTS = {
@@ -52,11 +53,16 @@ def run(data, workdir, processes, devices, fsdp, steps=STEPS) -> dict:
 
 
 @pytest.fixture(scope="module")
-def ran(tiny_data, tmp_path_factory):
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("held_out")
+    return write_dataset(folder, size=16, counts=(("train", 32), ("validation", 24)))
+
+
+@pytest.fixture(scope="module")
+def ran(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("layouts")
     said = {
-        name: run(tiny_data, folder / name, **layout)
-        for name, layout in LAYOUTS.items()
+        name: run(data, folder / name, **layout) for name, layout in LAYOUTS.items()
     }
     return folder, said
 
@@ -72,6 +78,21 @@ def test_same_losses_in_every_layout(ran, name):
         values = [[entry[quantity] for entry in entries] for entries in (one, other)]
         np.testing.assert_allclose(values[1], values[0], 1e-3, err_msg=quantity)
         np.testing.assert_allclose(values[1][:3], values[0][:3], 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(LAYOUTS)[1:])
+def test_same_distance_and_best_in_every_layout(ran, name):
+    """Of models that differ as their losses do; process 0 alone reads the images."""
+    folder, _ = ran
+    found = []
+    for which in ("one", name):
+        entries = monitoring.read_metrics(folder / which)
+        chosen = best.newest(folder / which).measured
+        values = [[e["step"], e["fd"], e["fd_real"]] for e in entries if "fd" in e]
+        found.append([*values, [chosen.step, chosen.fd, chosen.fd_real]])
+    np.testing.assert_allclose(found[1], found[0], 1e-3)
+    assert [step for step, *_ in found[0][:-1]] == [10, 20]
 
 
 @pytest.mark.slow
@@ -93,12 +114,12 @@ def test_the_step_is_compiled_once_and_talks_no_more_than_it_must(ran):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_in_another_layout(ran, tiny_data):
+def test_a_run_goes_on_in_another_layout(ran, data):
     """Eight devices, split by four, then two whole, then one: the same losses still."""
     folder, _ = ran
-    run(tiny_data, folder / "moved", 1, 8, 4, steps=10)
-    run(tiny_data, folder / "moved", 1, 2, 1, steps=14)
-    run(tiny_data, folder / "moved", 1, 1, 1, steps=20)
+    run(data, folder / "moved", 1, 8, 4, steps=10)
+    run(data, folder / "moved", 1, 2, 1, steps=14)
+    run(data, folder / "moved", 1, 1, 1, steps=20)
     one, moved = (monitoring.read_metrics(folder / which) for which in ("one", "moved"))
     values = [[entry["loss"] for entry in entries] for entries in (one, moved)]
     np.testing.assert_allclose(values[1], values[0], 1e-3)
