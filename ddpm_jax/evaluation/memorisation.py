@@ -64,7 +64,7 @@ def summary(
         "rarity": [_group(g, verdict.flagged) for g in rarity],
         "ratios": {
             "synthetic": np.round(synthetic.ratio, 4),
-            "held_out": np.round(held_out.ratio, 4),
+            "held_out": np.sort(np.round(held_out.ratio, 4)),  # of no record
         },
     }
 

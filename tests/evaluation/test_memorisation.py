@@ -123,6 +123,7 @@ def test_summary_counts_groups_and_finds_no_copying_where_there_is_none():
     verdict = memorisation.judge(synthetic, held_out)
     half = Group("sex", "F", np.arange(600) < 300)
     told = memorisation.summary(synthetic, held_out, verdict, [half], [])
+    assert (np.diff(told["ratios"]["held_out"]) >= 0).all()  # not in records' order
     assert told["flagged"]["total"] == 600 and told["flagged"]["share"] < 0.02
     assert told["groups"][0]["total"] == 300
     area = told["nearer_than_held_out"]
