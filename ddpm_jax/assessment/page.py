@@ -147,11 +147,12 @@ def span(found: dict, digits: int = 2) -> str:
 
 
 def share(found: dict | None) -> str:
-    """A proportion with its interval."""
-    if not found or found["share"] is None:
+    """A proportion, or a mean of shares, with its interval."""
+    value = found and found.get("share", found.get("value"))
+    if value is None or found["low"] is None:
         return "–"
     low, high = f"{found['low']:.1%}".rstrip("%"), f"{found['high']:.1%}".rstrip("%")
-    return f"{percent(found['share'])} ({low}–{high})"
+    return f"{percent(value)} ({low}–{high})"
 
 
 def table(metrics: dict) -> str:
