@@ -38,7 +38,7 @@ def finite(where: str, value: object) -> float:
     raise ValueError(f"{where} = {shown(value)}: expected a finite number.")
 
 
-def check_seeds(seeds: Iterable[int]) -> np.ndarray:
+def check_seeds(seeds: Iterable) -> np.ndarray:
     """uint32 [b] of whole numbers from 0 to 2^32 - 1, at least one; ValueError for
     anything else."""
     single = not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) == 0
