@@ -94,8 +94,8 @@ def _tiles(parts: dict) -> list[tuple[str, str, str, str]]:
             figure = percent(told["all"][name])
             found.append(("manifold", name, figure, f"real against real {against}"))
     if told := parts.get("spectrum"):
-        against = f"real against real {number(told['floor'])} dB"
-        figure = f"{number(told['rms'])} dB"
+        against = f"real against real {decimals(told['floor'])} dB"
+        figure = f"{decimals(told['rms'])} dB"
         found.append(("spectrum", "spectral error", figure, against))
     if told := parts.get("agreement"):
         found.append(
@@ -157,7 +157,9 @@ def share(found: dict | None) -> str:
 
 def table(metrics: dict) -> str:
     """The figures as aligned text."""
-    lines = [f"{a:<38}{b:>12}   {c}" for a, b, c in tiles(metrics["parts"])]
+    figures = tiles(metrics["parts"])
+    wide = max(len(what) for what, *_ in figures)
+    lines = [f"{what:<{wide}}{one:>12}   {other}" for what, one, other in figures]
     if "agreement" in metrics["parts"]:
         lines += ["", f"{'field':<22}{'held-out real':>24}{'synthetic':>24}"]
         for name, real in metrics["real"].items():
