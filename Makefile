@@ -53,7 +53,7 @@ $(Q)/shards/manifest.json: $(Q)/archive/labels.csv $(Q)/key
 	  --out $(Q)/shards --size 64 --key_file $(Q)/key --overwrite
 
 $(Q)/.trained: $(Q)/shards/manifest.json
-	@echo "== 3/6 Training a small conditional diffusion model (about 8 minutes)"
+	@echo "== 3/6 Training a small conditional diffusion model (4 to 9 minutes)"
 	$(RUN) -m ddpm_jax.train --config configs/quickstart.py --workdir $(Q)/run \
 	  --config.data.folder=$(Q)/shards
 	@touch $@
