@@ -31,15 +31,21 @@ def cohort(tmp_path_factory):
 ARGUMENTS = ("--format=png,records", "--records_per_shard=20")
 
 
-def test_records_are_what_training_reads(command, tiny_export, cohort):
-    """The whole way: sampled, verified by `data_prep.verify`, trained on."""
+@pytest.fixture
+def sampled(command, tiny_export, cohort):
+    """The folder of the cohort's images; what is finished is not made again."""
     result = command(
         "sample",
         *(f"--sampler={tiny_export}", f"--conditions={cohort / 'cohort.csv'}"),
         *(f"--out={cohort / 'out'}", "--splits=train=0.7,test=0.3", *ARGUMENTS),
     )
     assert result.status == 0, result.err
-    folder = cohort / "out" / "records"
+    return cohort / "out"
+
+
+def test_records_are_what_training_reads(sampled, cohort):
+    """The whole way: sampled, verified by `data_prep.verify`, trained on."""
+    folder = sampled / "records"
     manifest = records.load_manifest(folder)
     assert list(verify.faults(folder)) == []
     assert manifest.settings["synthetic"] is True
@@ -59,9 +65,8 @@ def test_records_are_what_training_reads(command, tiny_export, cohort):
     assert config.sampler.low == manifest.statistics["spectrum"]["logsnr_low"]
 
 
-def test_records_hold_the_pixels_and_rows_of_the_pngs(cohort):
-    folder = cohort / "out"
-    seen = {}
+def test_records_hold_the_pixels_and_rows_of_the_pngs(sampled):
+    folder, seen = sampled, {}
     for split in ("train", "test"):
         batch = pipeline.read_all(str(folder / "records"), split, PELVIS)
         for image, row in zip(
