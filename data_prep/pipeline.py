@@ -6,11 +6,9 @@ and publishes. They meet in the private folder and in the shards' sidecars alone
 each can be run again after any interruption.
 """
 
-import contextlib
-import fcntl
 import functools
 from collections import Counter
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from tqdm import tqdm
 
@@ -22,6 +20,7 @@ from data_prep.job import Job
 from data_prep.labels import read_labels
 from data_prep.shards import Settings
 from ddpm_jax.data import records
+from ddpm_jax.data.shards import alone
 
 
 def run(job: Job) -> records.Manifest | None:
@@ -69,18 +68,11 @@ def _load(job: Job) -> plans.Saved:
     return plan
 
 
-@contextlib.contextmanager
-def _alone(job: Job) -> Iterator[None]:
-    """No two plans or finishes of one folder at a time; a killed one lets go."""
-    with (job.private_folder / plans.LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"--private = {job.private_folder}: another conversion is at work "
-                "there; wait for it, or end it."
-            ) from None
-        yield
+def _alone(job: Job) -> AbstractContextManager:
+    """No two plans or finishes of one folder at a time."""
+    folder = job.private_folder
+    busy = f"--private = {folder}: another conversion is at work there"
+    return alone(folder / plans.LOCK, busy)
 
 
 def make_plan(job: Job) -> None:

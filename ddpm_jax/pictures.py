@@ -23,11 +23,6 @@ Block = Sequence[Sequence[np.ndarray]]
 """Tiles that belong together, uint8 [h, w] of one size, in rows."""
 
 
-def write_png16(path: Path, image: np.ndarray) -> None:
-    """One uint16 [h, w] image as 16-bit greyscale PNG."""
-    Pil.fromarray(image).save(path)
-
-
 def contact_sheet(
     images: np.ndarray,
     captions: Sequence[str],

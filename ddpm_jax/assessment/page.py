@@ -46,7 +46,7 @@ def render(metrics: dict, material: Material) -> str:
         figures=figures.of(parts, titles),
         private=material.store.private.name,
         shown=material.rows_are_shown,
-        tiles=_tiles(parts),
+        tiles=tiles(parts),
     )
 
 
@@ -70,13 +70,8 @@ def pictures_of(images: Images, index: Sequence[int] | np.ndarray) -> list[str]:
     return found
 
 
-def tiles(parts: dict) -> list[tuple[str, str, str]]:
-    """(what, figure, what to hold it against) of each part that there is."""
-    return [tile[1:] for tile in _tiles(parts)]
-
-
-def _tiles(parts: dict) -> list[tuple[str, str, str, str]]:
-    """The part before each of `tiles`."""
+def tiles(parts: dict) -> list[tuple[str, str, str, str]]:
+    """(part, what, figure, what to hold it against) of each part that there is."""
     found = []
     if told := parts.get("fidelity"):
         half = told["at_half"]
@@ -158,8 +153,8 @@ def share(found: dict | None) -> str:
 def table(metrics: dict) -> str:
     """The figures as aligned text."""
     figures = tiles(metrics["parts"])
-    wide = max(len(what) for what, *_ in figures)
-    lines = [f"{what:<{wide}}{one:>12}   {other}" for what, one, other in figures]
+    wide = max(len(what) for _, what, *_ in figures)
+    lines = [f"{what:<{wide}}{one:>12}   {other}" for _, what, one, other in figures]
     if "agreement" in metrics["parts"]:
         lines += ["", f"{'field':<22}{'held-out real':>24}{'synthetic':>24}"]
         for name, real in metrics["real"].items():

@@ -5,6 +5,7 @@ Whatever interrupts it, a file with its final name is whole. No JAX here.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -125,6 +126,18 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise OSError(f"{path}: cannot be written ({error.strerror}).") from None
+
+
+@contextlib.contextmanager
+def alone(lock: Path, busy: str) -> Iterator[None]:
+    """ValueError that says `busy` while another process holds the file `lock`; one that
+    was killed lets go."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{busy}; wait for it, or end it.") from None
+        yield
 
 
 def publish(manifest: records.Manifest, payload: Mapping[str, int], out: Path) -> None:

@@ -6,7 +6,6 @@ command goes on where it was, and one with more parts adds to it.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -38,14 +37,8 @@ class Store:
 
         Inside, no other process evaluates into OUT; a killed one lets go."""
         self._make(request, overwrite)
-        with (self.private / LOCK).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"--out {self.out}: another evaluation is at work there; wait for "
-                    "it, or end it."
-                ) from None
+        busy = f"--out {self.out}: another evaluation is at work there"
+        with shards.alone(self.private / LOCK, busy):
             if read(self.out / REQUEST) != request:
                 for name in (METRICS, REPORT):
                     (self.out / name).unlink(missing_ok=True)
